@@ -1,0 +1,1 @@
+"""Figures, reports and validation: reads results, simulates only through the API of `sim`."""

@@ -1,0 +1,1 @@
+"""tokenstall: where every picosecond and byte goes when an LLM is served."""

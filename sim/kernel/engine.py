@@ -1,0 +1,43 @@
+"""What an engine profile says: how operators become kernels and how kernels are launched."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LaunchMode(StrEnum):
+    """How dependent kernels follow each other."""
+
+    STREAM = "stream"
+    CUDA_GRAPH = "cuda_graph"
+
+
+class AttentionVariant(StrEnum):
+    """How decode attention is split over the SMs.
+
+    `naive` writes the scores to memory, `flash` is one CTA per sequence and KV head,
+    `flash_decoding` also splits the context until the SMs are full.
+    """
+
+    NAIVE = "naive"
+    FLASH = "flash"
+    FLASH_DECODING = "flash_decoding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An engine profile (`scenarios/engines/NAME.toml`).
+
+    `fusions` are pairs or longer chains of element-wise kinds (`sim.kernel.operators`) that run as
+    one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
+    `host_time_ps` is what the host adds to every step between the last kernel and the first;
+    `kv_block_tokens` is the page size of the KV cache.
+    """
+
+    name: str
+    launch: LaunchMode
+    attention: AttentionVariant
+    fusions: tuple[tuple[str, ...], ...]
+    merge_projections: bool
+    host_time_ps: int
+    kv_block_tokens: int
+    note: str = ""

@@ -1,0 +1,105 @@
+"""Number formats of weights and KV cache: bits per value, scales, and what computes on them.
+
+Sources of the layouts: OCP Microscaling Formats 1.0 (mxfp4: 32 values share an 8-bit scale);
+AutoAWQ/GPTQ (int4: groups of 128 with a 16-bit scale and a 4-bit zero point); llama.cpp
+`ggml-quants` (Q4_K_M: a mix of Q4_K and Q6_K blocks, 4.85 bits a weight on Llama-class models;
+Q8_0: 32 values share a 16-bit scale).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Final
+
+from sim.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFormat:
+    """How a weight matrix is stored and multiplied.
+
+    `bits` counts scales and zero points; `compute` names the tensor-core rate used (a key of a
+    chip's tensor rates); `dequantised` weights cost vector work before the multiply;
+    `quantises_activations` formats need the activations in the same width; `experts_only`
+    formats leave every matrix that is not an expert in 16 bits (gpt-oss); `quantises_head`
+    tells whether embedding table and LM head are stored in this format too.
+    """
+
+    name: str
+    bits: Fraction
+    compute: str
+    dequantised: bool = False
+    quantises_activations: bool = False
+    experts_only: bool = False
+    quantises_head: bool = False
+
+    def bytes_of(self, n_weights: int) -> int:
+        """Return the stored size of `n_weights` weights, scales included, rounded up."""
+        return ceil_div(n_weights * self.bits.numerator, self.bits.denominator * 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvFormat:
+    """How keys and values are stored: bits per value, and scale bits per head vector."""
+
+    name: str
+    bits: int
+    scale_bits_per_vector: int = 0
+
+    def bytes_of(self, n_vectors: int, width: int) -> int:
+        """Return the size of `n_vectors` head vectors of `width` values each."""
+        return ceil_div(n_vectors * (width * self.bits + self.scale_bits_per_vector), 8)
+
+
+BF16: Final = WeightFormat(name="bf16", bits=Fraction(16), compute="bf16", quantises_head=True)
+
+WEIGHT_FORMATS: Final = MappingProxyType(
+    {
+        f.name: f
+        for f in (
+            BF16,
+            WeightFormat(name="fp16", bits=Fraction(16), compute="fp16", quantises_head=True),
+            WeightFormat(name="fp8", bits=Fraction(8), compute="fp8", quantises_activations=True),
+            WeightFormat(name="int8", bits=Fraction(8), compute="bf16", dequantised=True),
+            WeightFormat(
+                name="int8_w8a8", bits=Fraction(8), compute="int8", quantises_activations=True
+            ),
+            WeightFormat(
+                name="int4", bits=4 + Fraction(20, 128), compute="bf16", dequantised=True
+            ),
+            WeightFormat(
+                name="q4_k_m",
+                bits=Fraction(485, 100),
+                compute="bf16",
+                dequantised=True,
+                quantises_head=True,
+            ),
+            WeightFormat(
+                name="q8_0",
+                bits=Fraction(85, 10),
+                compute="bf16",
+                dequantised=True,
+                quantises_head=True,
+            ),
+            WeightFormat(
+                name="mxfp4",
+                bits=4 + Fraction(8, 32),
+                compute="bf16",
+                dequantised=True,
+                experts_only=True,
+            ),
+        )
+    }
+)
+
+KV_FORMATS: Final = MappingProxyType(
+    {
+        f.name: f
+        for f in (
+            KvFormat(name="bf16", bits=16),
+            KvFormat(name="fp16", bits=16),
+            KvFormat(name="fp8", bits=8),
+            KvFormat(name="int8", bits=8, scale_bits_per_vector=16),
+        )
+    }
+)

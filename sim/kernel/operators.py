@@ -1,0 +1,241 @@
+"""Operators: what a layer asks for, before anyone decides how a GPU does it.
+
+An operator knows shapes, tensors and arithmetic. It holds no tile, no CTA and no time; lowering
+(`sim.kernel.lower`) turns it into kernels for one chip and one engine profile.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sim.kernel.formats import KvFormat, WeightFormat
+
+
+class Traffic(StrEnum):
+    """The class that every byte is charged to."""
+
+    WEIGHTS = "weights"
+    EXPERTS = "experts"
+    KV = "kv"
+    STATE = "state"
+    ACTIVATIONS = "activations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A piece of memory that operators read or write.
+
+    Names of weights, experts, KV and state are local to a layer (each layer has its own memory);
+    activation names are global to the step, as engines reuse the same buffers in every layer.
+    """
+
+    name: str
+    size_bytes: int
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """What all operators have: a name unique in its layer, and the part it is reported under."""
+
+    name: str
+    part: str
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the tensors that must exist before this operator runs."""
+        raise NotImplementedError
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the tensors that this operator makes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemm(Operator):
+    """out[m, n] = a[m, k] @ weight[n, k]^T, weights stored in `weight_format`."""
+
+    m: int
+    n: int
+    k: int
+    a: Tensor
+    weight: Tensor
+    out: Tensor
+    weight_format: WeightFormat
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the activations and the weight."""
+        yield from (self.a, self.weight)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the product."""
+        yield self.out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedGemm(Operator):
+    """One GEMM per expert: rows `tokens_per_expert[e]` of `a` times expert e's weight[n, k].
+
+    `experts` is the tensor of all experts together; an expert with no token is not read.
+    """
+
+    tokens_per_expert: tuple[int, ...]
+    n: int
+    k: int
+    a: Tensor
+    experts: Tensor
+    out: Tensor
+    weight_format: WeightFormat
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the permuted tokens and the expert weights."""
+        yield from (self.a, self.experts)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the products, still in permuted order."""
+        yield self.out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention(Operator):
+    """Softmax attention of `q_len` new tokens per sequence over `context` cached tokens.
+
+    `context` includes the new tokens. Each token sees at most `window` tokens (None: all). Decode
+    is `q_len == 1`; prefill is causal. `kv` is the whole cache of the layer, of which only the
+    visible part is read; `kv_read_bytes` is that part.
+    """
+
+    batch: int
+    q_len: int
+    context: int
+    n_q_heads: int
+    n_kv_heads: int
+    qk_dim: int
+    v_dim: int
+    window: int | None
+    q: Tensor
+    kv: Tensor
+    out: Tensor
+    kv_format: KvFormat
+    kv_read_bytes: int
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield queries and cache."""
+        yield from (self.q, self.kv)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the attention output."""
+        yield self.out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlaAttention(Operator):
+    """Multi-head latent attention over a cache of `kv_lora + rope_dim` values a token.
+
+    In decode (`q_len == 1`) all heads share one latent vector per token: an MQA with `n_heads`
+    query heads, keys of width `kv_lora + rope_dim` and values of width `kv_lora` (DeepSeek-V2,
+    arXiv 2405.04434, section 2.1).
+    """
+
+    batch: int
+    q_len: int
+    context: int
+    n_heads: int
+    kv_lora: int
+    rope_dim: int
+    q: Tensor
+    kv: Tensor
+    out: Tensor
+    kv_format: KvFormat
+    kv_read_bytes: int
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield queries and latent cache."""
+        yield from (self.q, self.kv)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the latent attention output."""
+        yield self.out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elementwise(Operator):
+    """A memory-bound pass over tensors: norm, rope, activation, residual, routing, sampling.
+
+    `kind` is one of ELEMENTWISE_KINDS; engines fuse neighbouring kinds. `read_bytes` and
+    `written_bytes` are the bytes touched (a gather reads less than its whole input); inputs and
+    outputs are in the order of these tuples.
+    """
+
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    read_bytes: tuple[int, ...]
+    written_bytes: tuple[int, ...]
+    vector_flop: int
+    sfu_ops: int = 0
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the inputs."""
+        yield from self.inputs
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the outputs."""
+        yield from self.outputs
+
+
+ELEMENTWISE_KINDS = (
+    "embedding", "norm", "residual_add", "qk_norm", "rope", "kv_append", "activation", "gate",
+    "router_topk", "permute", "combine", "quantise", "softcap", "scale", "sample",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateUpdate(Operator):
+    """One recurrent decode step: read the whole state, update it, write it back.
+
+    The grid is `batch` x `n_heads`: each head of each sequence owns its slice of `state`.
+    """
+
+    batch: int
+    n_heads: int
+    state: Tensor
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    vector_flop: int
+    sfu_ops: int = 0
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the inputs and the old state."""
+        yield from (*self.inputs, self.state)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the outputs and the new state."""
+        yield from (*self.outputs, self.state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedScan(Operator):
+    """A recurrence over `q_len` tokens in chunks (prefill of SSM and linear attention).
+
+    The grid is `batch` x `n_heads`; each walks its chunks in order, reading inputs once and
+    writing outputs once and the final state once.
+    """
+
+    batch: int
+    n_heads: int
+    q_len: int
+    chunk: int
+    state: Tensor
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    tensor_flop: int
+    vector_flop: int
+    sfu_ops: int = 0
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield the inputs and the initial state."""
+        yield from (*self.inputs, self.state)
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield the outputs and the final state."""
+        yield from (*self.outputs, self.state)

@@ -1,0 +1,21 @@
+"""The causes that every instant of every SM is charged to (exactly one at a time)."""
+
+from types import MappingProxyType
+from typing import Final
+
+CAUSES: Final = MappingProxyType(
+    {
+        "tensor": "tensor cores busy",
+        "vector": "vector ALUs busy (norms, softmax, dequantisation)",
+        "sfu": "special function units busy (exponentials)",
+        "hbm_bandwidth": "waiting for data while the HBM channels are saturated",
+        "hbm_latency": "waiting for data from HBM while its channels are idle: ramp, round trips, "
+        "too few bytes in flight",
+        "l2_bandwidth": "waiting for data while L2 or the SM's port to it is saturated",
+        "l2_latency": "waiting for an L2 round trip while L2 is idle",
+        "link": "waiting for another GPU",
+        "launch": "between kernels: launch gap and CTA start",
+        "tail": "no CTA left for this SM: wave quantisation, imbalance, small grids",
+        "host": "between steps: scheduling and sampling on the host",
+    }
+)

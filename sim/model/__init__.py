@@ -1,0 +1,1 @@
+"""Models: Hugging Face configurations become layers, layers become operators."""

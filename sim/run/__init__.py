@@ -1,0 +1,1 @@
+"""Runs a scenario: wires model, engine and device, and collects results."""

@@ -1,0 +1,1 @@
+"""Scenarios: what a person asks for, read from TOML with every error at once."""
