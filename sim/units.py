@@ -22,13 +22,24 @@ TIME_PS: Final = {"ps": 1, "ns": 10**3, "us": 10**6, "ms": 10**9, "s": PS_PER_S}
 HERTZ: Final = {f"{p}Hz": _SI[p] for p in ("", "k", "M", "G")}
 FLOP_PER_S: Final = {f"{p}FLOPS": _SI[p] for p in ("", "M", "G", "T", "P")}
 
-_QUANTITY: Final = re.compile(r"\s*([-+]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*(\S*)\s*")
+_QUANTITY: Final = re.compile(
+    r"\s*([-+]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)\s*(\S*)\s*"
+)
+
+
+class QuantityError(ValueError):
+    """A text is no number with one of the units `expected`; `unit` is the unit it has, if any."""
+
+    def __init__(self, text: str, unit: str, units: dict[str, int]) -> None:
+        self.unit = unit
+        self.expected = f"a number and one of {', '.join(units)}"
+        super().__init__(f"{text!r} is not a quantity: expected {self.expected}")
 
 
 def parse_quantity(text: str, units: dict[str, int]) -> int:
     """Return `text` ("3.35 TB/s") as an integer multiple of the base unit of `units`.
 
-    Raises ValueError that names the accepted units if the text is no number with one of them.
+    Raises QuantityError that names the accepted units if the text is no number with one of them.
 
     >>> parse_quantity("3.35 TB/s", BYTES_PER_S)
     3350000000000
@@ -36,14 +47,13 @@ def parse_quantity(text: str, units: dict[str, int]) -> int:
     1300000
     """
     match = _QUANTITY.fullmatch(text)
-    expected = f"a number and one of {', '.join(units)}"
     if match is None or match[2] not in units:
-        raise ValueError(f"{text!r} is not a quantity: expected {expected}")
+        raise QuantityError(text, match[2] if match else "", units)
     try:
         number = Decimal(match[1].replace("_", ""))
-    except InvalidOperation as error:
-        raise ValueError(f"{text!r} is not a quantity: expected {expected}") from error
-    return int((number * units[match[2]]).to_integral_value())
+        return int((number * units[match[2]]).to_integral_value())
+    except (InvalidOperation, OverflowError) as error:
+        raise QuantityError(text, match[2], units) from error
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
@@ -105,3 +115,23 @@ def format_rate(bytes_per_s: int) -> str:
     '3.35 TB/s'
     """
     return f"{format_bytes(bytes_per_s)}/s"
+
+
+def format_flop_rate(flop_per_s: int) -> str:
+    """Return an arithmetic rate for people.
+
+    >>> format_flop_rate(989_400_000_000_000)
+    '989 TFLOPS'
+    """
+    return _scaled(
+        flop_per_s, ((1e15, "PFLOPS"), (1e12, "TFLOPS"), (1e9, "GFLOPS"), (1e6, "MFLOPS"))
+    )
+
+
+def format_frequency(hertz: int) -> str:
+    """Return a clock rate for people.
+
+    >>> format_frequency(1_755_000_000)
+    '1.75 GHz'
+    """
+    return _scaled(hertz, ((1e9, "GHz"), (1e6, "MHz"), (1e3, "kHz"), (1, "Hz")))

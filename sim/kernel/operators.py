@@ -186,6 +186,7 @@ class Elementwise(Operator):
 ELEMENTWISE_KINDS = (
     "embedding", "norm", "residual_add", "qk_norm", "rope", "kv_append", "activation", "gate",
     "router_topk", "permute", "combine", "quantise", "softcap", "scale", "sample",
+    "conv", "token_shift",
 )  # fmt: skip
 
 

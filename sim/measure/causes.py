@@ -8,6 +8,7 @@ CAUSES: Final = MappingProxyType(
         "tensor": "tensor cores busy",
         "vector": "vector ALUs busy (norms, softmax, dequantisation)",
         "sfu": "special function units busy (exponentials)",
+        "sync": "waiting for dependent instructions and barriers inside a CTA",
         "hbm_bandwidth": "waiting for data while the HBM channels are saturated",
         "hbm_latency": "waiting for data from HBM while its channels are idle: ramp, round trips, "
         "too few bytes in flight",

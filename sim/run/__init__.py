@@ -1,1 +1,5 @@
 """Runs a scenario: wires model, engine and device, and collects results."""
+
+from sim.run.execute import execute
+
+__all__ = ["execute"]

@@ -1,0 +1,81 @@
+"""Bars that split a whole into shares: the body of the stall stack and of bytes per token."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from analysis.figures.canvas import boxes
+from analysis.style import INK, SMALL_PT, text_colour
+
+BAR = 0.82
+LABELLED = 0.085
+"""Shares from this size on carry their percentage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One bar: its parts in any unit, and the text above it; no parts mean "does not fit"."""
+
+    parts: Mapping[str, int]
+    above: str
+
+
+def draw_bars(axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str]) -> None:
+    """Draw each bar as shares of its sum, in the order of `colours`, with its text above."""
+    rectangles: dict[str, list[tuple[float, float, float, float]]] = {key: [] for key in colours}
+    misfits = []
+    for x, bar in enumerate(bars):
+        if not any(bar.parts.values()):
+            misfits.append((x - BAR / 2, 0.0, BAR, 1.0))
+            _misfit_label(axes, x)
+            continue
+        for key, low, share in _segments(bar.parts, colours):
+            rectangles[key].append((x - BAR / 2, low, BAR, share))
+            if share >= LABELLED:
+                _share_label(axes, (x, low + share / 2), share, colours[key])
+        axes.text(x, 1.015, bar.above, ha="center", va="bottom", fontsize=SMALL_PT, color=INK)
+    for key, found in rectangles.items():
+        boxes(axes, found, colours[key])
+    boxes(axes, misfits, "white", hatch="////")
+    axes.set_xlim(-0.55, len(bars) - 0.45)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+    axes.tick_params(axis="x", length=0)
+
+
+def _segments(
+    parts: Mapping[str, int], colours: Mapping[str, str]
+) -> list[tuple[str, float, float]]:
+    total, low, found = sum(parts.values()), 0, []
+    for key in colours:
+        size = parts.get(key, 0)
+        if size:
+            found.append((key, low / total, size / total))
+        low += size
+    return found
+
+
+def _share_label(axes: Axes, place: tuple[float, float], share: float, colour: str) -> None:
+    axes.text(
+        *place,
+        f"{100 * share:.0f}",
+        ha="center",
+        va="center",
+        fontsize=SMALL_PT,
+        color=text_colour(colour),
+    )
+
+
+def _misfit_label(axes: Axes, x: float) -> None:
+    axes.text(
+        x,
+        0.5,
+        "does not fit",
+        ha="center",
+        va="center",
+        rotation=90,
+        fontsize=SMALL_PT,
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )

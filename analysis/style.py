@@ -1,0 +1,90 @@
+"""How figures and reports look: colours, labels and sizes, as plain data.
+
+One colour per cause, traffic class and contestant, wherever it appears. Causes of one origin share
+a hue (HBM blue, L2 green, compute orange, overheads grey) and differ in lightness, so that they
+stay apart for colour-blind readers and in print.
+"""
+
+from types import MappingProxyType
+from typing import Final
+
+_PT, SMALL_PT, TITLE_PT = 11, 9, 15
+
+CAUSE_COLOURS: Final = MappingProxyType(
+    {
+        "tensor": "#b5440f",
+        "vector": "#f09433",
+        "sfu": "#fbd98a",
+        "hbm_bandwidth": "#1f4e96",
+        "hbm_latency": "#8db9e8",
+        "l2_bandwidth": "#0b6e5d",
+        "l2_latency": "#7fd0bd",
+        "link": "#8a4fa8",
+        "launch": "#6b7280",
+        "tail": "#c3c8cf",
+        "host": "#2b303a",
+    }
+)
+TRAFFIC_COLOURS: Final = MappingProxyType(
+    {
+        "weights": "#1f4e96",
+        "experts": "#8db9e8",
+        "kv": "#b5440f",
+        "state": "#f2b84b",
+        "activations": "#9aa3af",
+    }
+)
+TRAFFIC_LABELS: Final = MappingProxyType(
+    {
+        "weights": "weights",
+        "experts": "experts",
+        "kv": "KV cache",
+        "state": "state",
+        "activations": "activations",
+    }
+)
+CONTESTANT_COLOURS: Final = (
+    "#332288", "#cc6677", "#117733", "#ddaa33", "#aa4499", "#44aa99", "#882255", "#555555",
+)  # fmt: skip
+CONTESTANT_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+PART_COLOURS: Final = MappingProxyType(
+    {
+        "attention": "#1f4e96",
+        "mlp": "#e0812a",
+        "moe": "#aa4499",
+        "ssm": "#0b6e5d",
+        "head": "#6b7280",
+        "norm": "#8db9e8",
+        "embedding": "#c3a06b",
+    }
+)
+PART_MARKERS: Final = MappingProxyType(
+    {
+        "attention": "o",
+        "mlp": "s",
+        "moe": "D",
+        "ssm": "^",
+        "head": "P",
+        "norm": "v",
+        "embedding": "X",
+    }
+)
+
+
+def text_colour(background: str) -> str:
+    """Return ink or white, whichever reads better on `background` (#rrggbb)."""
+    red, green, blue = channels(background)
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > LIGHT else "white"
+
+
+def mixed(colour: str, weight: float) -> str:
+    """Return `colour` (#rrggbb) mixed with white; `weight` 1 is the colour, 0 is white."""
+    mixture = (round(255 * (1 - weight * (1 - channel))) for channel in channels(colour))
+    return "#" + "".join(f"{channel:02x}" for channel in mixture)
+
+
+def channels(colour: str) -> tuple[float, float, float]:
+    """Return red, green and blue of a #rrggbb colour, each from 0 to 1."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red / 255, green / 255, blue / 255

@@ -1,0 +1,101 @@
+"""The tables that the command line prints: plain text within 80 columns, made for diffing."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final
+
+from sim.run.result import PointResult, Result
+from sim.units import format_bytes, format_time
+
+WIDTH: Final = 80
+MAX_BATCHES: Final = 5
+MAX_CONTEXTS: Final = 3
+_HEAD: Final = ("contestant", "batch", "context", "step", "tokens/s", "MBU", "most time goes to")
+_NAME_CHARS: Final = 20
+
+
+def result_text(result: Result) -> str:
+    """Return title, table and answer of a run."""
+    lines = [*wrapped(result.title), *_setting(result), "", *point_table(result)]
+    if result.answer:
+        lines += ["", *(line for sentence in result.answer for line in wrapped(sentence))]
+    return "\n".join(lines)
+
+
+def point_table(result: Result) -> list[str]:
+    """Return the lines of the table of points, thinned to a few batches and contexts."""
+    batches = set(spread(result.batches, MAX_BATCHES))
+    contexts = set(spread(result.contexts, MAX_CONTEXTS))
+    shown = [p for p in result.points if p.batch in batches and p.context in contexts]
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for name, points in groupby(shown, key=lambda point: point.contestant):
+        labels = [_cut(name), *[""] * len(shown)]
+        rows += [(label, *_cells(point)) for label, point in zip(labels, points, strict=False)]
+    lines = aligned(rows, left={0, len(_HEAD) - 1})
+    if len(shown) < len(result.points):
+        lines += ["", f"{len(shown)} of {len(result.points)} points; all are in points.csv."]
+    return lines
+
+
+def spread(values: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return at most `most` of the values, evenly spread, with the first and the last.
+
+    >>> spread([1, 2, 4, 8, 16, 32, 64], 3)
+    (1, 8, 64)
+    """
+    if len(values) <= most:
+        return tuple(values)
+    last = len(values) - 1
+    return tuple(values[round(i * last / (most - 1))] for i in range(most))
+
+
+def aligned(rows: Sequence[tuple[str, ...]], *, left: Iterable[int] = ()) -> list[str]:
+    """Return rows as lines with aligned columns; columns in `left` are flush left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    at_left = set(left)
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in at_left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def wrapped(text: str, *, indent: str = "") -> list[str]:
+    """Return `text` as lines of at most 80 columns."""
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent) or [""]
+
+
+def in_columns(names: Sequence[str]) -> list[str]:
+    """Return names side by side, as many as fit into 80 columns, read downwards."""
+    if not names:
+        return []
+    width = max(map(len, names)) + 2
+    per_line = max(1, (WIDTH + 1) // width)
+    n_lines = -(-len(names) // per_line)
+    return ["".join(n.ljust(width) for n in names[i::n_lines]).rstrip() for i in range(n_lines)]
+
+
+def _setting(result: Result) -> list[str]:
+    return wrapped(f"{result.chip.title}, engine {result.engine}, {result.phase}")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
+
+
+def _cells(point: PointResult) -> tuple[str, ...]:
+    where = (str(point.batch), str(point.context))
+    if not point.fits:
+        return (*where, "-", "-", "-", f"does not fit ({format_bytes(point.memory.total_bytes)})")
+    share = point.ledger_ps[point.bound] / sum(point.ledger_ps.values())
+    return (
+        *where,
+        format_time(point.step_ps),
+        f"{point.tokens_per_s:.0f}",
+        f"{point.mbu:.0%}",
+        f"{point.bound} {share:.0%}",
+    )

@@ -1,0 +1,61 @@
+"""The block scheduler: which CTAs run on which SM, decided when the kernel starts.
+
+CTAs are handed out breadth first, one slot of every SM before the second slot of any, as the
+hardware does. A grid of one kind goes round robin; a grid of several kinds goes, in launch order,
+to the slot with the least work so far, which is what dynamic hand-out amounts to when a CTA's time
+follows its bytes. SMs that hold identical lists are one class.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.kernel.kernel import CtaKind, Kernel
+
+# What a CTA costs beyond its bytes, as bytes: keeps grids of nearly empty CTAs balanced.
+_CTA_BYTES = 4096
+
+Slots = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmClass:
+    """`multiplicity` SMs whose slots run the same kinds (indices) in the same order."""
+
+    multiplicity: int
+    slots: Slots
+
+
+def dispatch(kernel: Kernel, sm_count: int, *, symmetry: bool) -> tuple[SmClass, ...]:
+    """Return the SM classes of a kernel, idle SMs left out; one class per SM without symmetry."""
+    lists = _round_robin(kernel, sm_count) if len(kernel.kinds) == 1 else _greedy(kernel, sm_count)
+    if not symmetry:
+        return tuple(SmClass(multiplicity=1, slots=slots) for slots in lists if any(slots))
+    counted = Counter(slots for slots in lists if any(slots))
+    return tuple(SmClass(multiplicity=n, slots=slots) for slots, n in counted.items())
+
+
+def _round_robin(kernel: Kernel, sm_count: int) -> Iterator[Slots]:
+    n, places = kernel.n_ctas, sm_count * kernel.ctas_per_sm
+    for sm in range(sm_count):
+        firsts = range(sm, places, sm_count)
+        yield tuple((0,) * len(range(first, n, places)) for first in firsts if first < n)
+
+
+def _greedy(kernel: Kernel, sm_count: int) -> Iterator[Slots]:
+    heap = [(0, slot, sm) for slot in range(kernel.ctas_per_sm) for sm in range(sm_count)]
+    held: list[list[list[int]]] = [[[] for _ in range(kernel.ctas_per_sm)] for _ in range(sm_count)]
+    for index, kind in enumerate(kernel.kinds):
+        for _ in range(kind.count):
+            work, slot, sm = heap[0]
+            held[sm][slot].append(index)
+            heapq.heapreplace(heap, (work + _work(kind), slot, sm))
+    for slots in held:
+        yield tuple(tuple(slot) for slot in slots if slot)
+
+
+def _work(kind: CtaKind) -> int:
+    return _CTA_BYTES + sum(
+        phase.load_bytes + sum(store.size_bytes for store in phase.stores) for phase in kind.phases
+    )

@@ -1,0 +1,148 @@
+"""The device: wires HBM, L2 and SMs into one SimPy environment and runs a kernel on them."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import simpy
+
+from sim.errors import InvariantError
+from sim.hardware.address_map import AddressMap, HashedMap
+from sim.hardware.dispatch import dispatch
+from sim.hardware.hbm import Hbm
+from sim.hardware.l2 import L2
+from sim.hardware.plan import granule_bytes, plan_kernel
+from sim.hardware.residency import EMPTY_L2, L2State, Residency
+from sim.hardware.sm import Sm
+from sim.hardware.spec import ChipSpec
+from sim.kernel.kernel import Kernel
+from sim.kernel.target import Target
+from sim.measure.causes import CAUSES
+from sim.measure.probe import Probe, SilentProbe
+
+# Generations with the Tensor Memory Accelerator (asynchronous bulk copies into shared memory).
+_BULK_COPY_GENERATIONS = frozenset({"hopper", "blackwell"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRun:
+    """One kernel on one device, from its start (launch gap excluded) to its last write in L2.
+
+    `sm_ps` charges SM-picoseconds to causes: its sum is `time_ps` x `sm_count` exactly. Bytes are
+    per segment of the kernel, in its order; `written_back_bytes` maps traffic classes to dirty
+    bytes that L2 sent to HBM. `l2` is the residency that the next kernel finds.
+    """
+
+    time_ps: int
+    sm_ps: dict[str, int]
+    asked_bytes: tuple[int, ...]
+    missed_bytes: tuple[int, ...]
+    stored_bytes: tuple[int, ...]
+    written_back_bytes: dict[str, int]
+    l2: L2State
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A chip and how closely to look at it.
+
+    `symmetry` simulates one SM and one channel of each class; without it every one is a process
+    of its own, with the same result to the picosecond. `granule_bytes` sets the simulated request
+    size, `granule_scale` scales the one that is chosen by kernel otherwise; `address_map` defaults
+    to a perfect hash.
+    """
+
+    spec: ChipSpec
+    symmetry: bool = True
+    granule_bytes: int | None = None
+    granule_scale: Fraction = Fraction(1)
+    address_map: AddressMap | None = None
+
+    def target(self) -> Target:
+        """Return what kernel authors may know of this chip."""
+        return Target(
+            sm_count=self.spec.sm_count,
+            shared_memory_bytes=self.spec.shared_memory_bytes,
+            max_ctas=self.spec.max_ctas,
+            bulk_copy=self.spec.generation in _BULK_COPY_GENERATIONS,
+            compute_formats=frozenset(self.spec.tensor_flop_per_s),
+        )
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """Return what identifies this device in a memo key."""
+        knobs = (self.symmetry, self.granule_bytes, self.granule_scale, self.address_map)
+        return (self.spec.fingerprint(), *knobs)
+
+    def run(
+        self, kernel: Kernel, l2: L2State = EMPTY_L2, probe: Probe | None = None
+    ) -> KernelRun:
+        """Simulate `kernel` on an idle device whose L2 holds `l2`."""
+        spec = self.spec
+        env = _CountingEnvironment()
+        watch = probe or SilentProbe()
+        residency = Residency(spec.l2_bytes, kernel, l2)
+        hbm = Hbm(
+            spec,
+            watch,
+            address_map=self.address_map or HashedMap(n_channels=spec.pseudo_channels),
+            segments=kernel.segments,
+            symmetry=self.symmetry,
+        )
+        cache = L2(env, spec, watch, hbm, residency)
+        size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
+        plans = plan_kernel(kernel, spec, size)
+        sms = [
+            Sm(env, spec, watch, l2=cache, plans=plans, sm_class=sm_class, name=f"sm{i}")
+            for i, sm_class in enumerate(dispatch(kernel, spec.sm_count, symmetry=self.symmetry))
+        ]
+        env.run()
+        time_ps = max(int(env.now), cache.drained_ps, *(sm.pipe_ps for sm in sms))
+        run = KernelRun(
+            time_ps=time_ps,
+            sm_ps=_sum_ledgers(sms, spec, time_ps),
+            asked_bytes=tuple(cache.asked_bytes),
+            missed_bytes=tuple(cache.missed_bytes),
+            stored_bytes=tuple(cache.stored_bytes),
+            written_back_bytes={t.value: n for t, n in residency.written_back.items()},
+            l2=residency.state(kernel.segments),
+            events=env.events,
+        )
+        _check(kernel, run, hbm, spec)
+        return run
+
+
+class _CountingEnvironment(simpy.Environment):
+    """Counts its events, for the benchmark."""
+
+    def __init__(self) -> None:
+        super().__init__(initial_time=0)
+        self.events = 0
+
+    def step(self) -> None:
+        """Process one event."""
+        self.events += 1
+        super().step()
+
+
+def _sum_ledgers(sms: list[Sm], spec: ChipSpec, time_ps: int) -> dict[str, int]:
+    total = dict.fromkeys(CAUSES, 0)
+    for sm in sms:
+        sm.ledger.charge("tail", time_ps)
+        for cause, ps in sm.ledger.ps.items():
+            total[cause] += ps * sm.multiplicity
+    idle = spec.sm_count - sum(sm.multiplicity for sm in sms)
+    total["launch"] += idle * spec.kernel_start_ps
+    total["tail"] += idle * (time_ps - spec.kernel_start_ps)
+    return total
+
+
+def _check(kernel: Kernel, run: KernelRun, hbm: Hbm, spec: ChipSpec) -> None:
+    """Raise InvariantError if time or bytes of a run do not add up."""
+    if sum(run.sm_ps.values()) != run.time_ps * spec.sm_count:
+        raise InvariantError(f"kernel {kernel.name!r}: causes do not sum to its time: {run.sm_ps}")
+    if sum(run.asked_bytes) != kernel.requested_bytes:
+        raise InvariantError(f"kernel {kernel.name!r}: L2 saw other bytes than its CTAs asked for")
+    if sum(run.stored_bytes) != kernel.stored_bytes:
+        raise InvariantError(f"kernel {kernel.name!r}: L2 took other bytes than its CTAs stored")
+    if list(run.missed_bytes) != hbm.read_bytes:
+        raise InvariantError(f"kernel {kernel.name!r}: misses differ from the bytes HBM served")

@@ -1,0 +1,132 @@
+"""HBM: pseudo-channels that serve bytes first come, first served.
+
+A channel is a server with one virtual clock: a request that arrives at `t` is done at
+`max(t, free) + service`. Requests of one instant are interleaved sector by sector, as round-robin
+arbitration at the crossbar does, so they are one service and complete together. The service
+time comes from `ChannelTiming`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from sim.hardware.address_map import AddressMap
+from sim.hardware.spec import ChipSpec
+from sim.kernel.kernel import Segment
+from sim.measure.busy import BusyLog
+from sim.measure.probe import Probe
+from sim.units import PS_PER_S, ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelTiming:
+    """How long one pseudo-channel is busy per byte, in ps, as exact fractions.
+
+    Derived from measured whole-chip efficiencies: reads run at `read_efficiency` of the peak;
+    writes cost what makes a 1:1 mix reach `copy_efficiency` (1/w = 2/copy - 1/read), so bus
+    turnaround is charged to the writes. Weight matrices read in tiles (short rows of many streams,
+    few bytes per activated DRAM row) run at `tile_efficiency`.
+    """
+
+    read_ps_per_byte: Fraction
+    tile_ps_per_byte: Fraction
+    write_ps_per_byte: Fraction
+
+    @classmethod
+    def of(cls, spec: ChipSpec) -> "ChannelTiming":
+        """Return the timing of one pseudo-channel of `spec`."""
+        peak_ps = Fraction(PS_PER_S * spec.pseudo_channels, spec.hbm_bytes_per_s)
+        read = 1 / spec.read_efficiency
+        return cls(
+            read_ps_per_byte=peak_ps * read,
+            tile_ps_per_byte=peak_ps / spec.tile_efficiency,
+            write_ps_per_byte=peak_ps * (2 / spec.copy_efficiency - read),
+        )
+
+
+class HbmChannel:
+    """A class of `multiplicity` pseudo-channels that get identical shares of every request."""
+
+    __slots__ = ("busy", "free_ps", "multiplicity", "name", "probe")
+
+    def __init__(self, probe: Probe, name: str, multiplicity: int) -> None:
+        self.probe = probe
+        self.name = name
+        self.multiplicity = multiplicity
+        self.free_ps = 0
+        self.busy = BusyLog()
+
+    def serve(self, arrival_ps: int, read_ps: int, write_ps: int, moved_bytes: int) -> int:
+        """Be busy for reads, then for writes, of one instant; return when the reads are done.
+
+        Writes are posted: nobody waits for them, but they delay later arrivals. `moved_bytes` is
+        what the whole class moves, for the probe.
+        """
+        start = max(arrival_ps, self.free_ps)
+        done = start + read_ps
+        self.free_ps = done + write_ps
+        if self.free_ps > start:
+            self.busy.add(start, self.free_ps)
+            self.probe.served(self.name, start, self.free_ps, moved_bytes)
+        return done
+
+
+class Hbm:
+    """All pseudo-channels behind one address map.
+
+    With symmetry on, channels that get identical shares of every segment are one class. Counts
+    the bytes read per segment; write-backs are spread evenly and counted by the L2.
+    """
+
+    __slots__ = ("_costs", "_per", "_weights", "_write_cost", "channels", "read_bytes")
+
+    def __init__(
+        self,
+        spec: ChipSpec,
+        probe: Probe,
+        *,
+        address_map: AddressMap,
+        segments: Sequence[Segment],
+        symmetry: bool,
+    ) -> None:
+        rows = address_map.weights(segments)
+        n_channels = address_map.n_channels
+        per = lcm(n_channels, *(sum(row) for row in rows))
+        scaled = [[w * (per // sum(row)) for w in row] for row in rows]
+        scaled.append([per // n_channels] * n_channels)
+        columns = list(zip(*scaled, strict=True))
+        groups = Counter(columns) if symmetry else {(*c, i): 1 for i, c in enumerate(columns)}
+        self.channels = [HbmChannel(probe, f"hbm{i}", n) for i, n in enumerate(groups.values())]
+        self._weights = [column[: len(scaled)] for column in groups]
+        timing = ChannelTiming.of(spec)
+        costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
+        unit = lcm(*(cost.denominator for cost in costs))
+        read, tile, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
+        self._costs = [tile if segment.tiled else read for segment in segments]
+        self._write_cost = write
+        self._per = per * unit
+        self.read_bytes = [0] * len(segments)
+
+    def serve(
+        self, arrival_ps: int, reads: Sequence[tuple[int, int]], write_bytes: int
+    ) -> tuple[int, BusyLog]:
+        """Serve `reads` (segment, bytes) and evenly spread write-backs that arrive together.
+
+        Returns when the last read is done, and the log of the channel that finished last.
+        """
+        last, slowest = -1, self.channels[0]
+        moved = write_bytes
+        for segment, size in reads:
+            self.read_bytes[segment] += size
+            moved += size
+        for channel, weights in zip(self.channels, self._weights, strict=True):
+            load = sum(size * weights[segment] * self._costs[segment] for segment, size in reads)
+            written = write_bytes * weights[-1] * self._write_cost
+            done = channel.serve(
+                arrival_ps, ceil_div(load, self._per), ceil_div(written, self._per), moved
+            )
+            if done > last:
+                last, slowest = done, channel
+        return last, slowest.busy

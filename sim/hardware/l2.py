@@ -1,0 +1,177 @@
+"""L2: the crossroads of all requests, a bandwidth server with residency behind it.
+
+Requests of one instant are arbitrated together: those of one phase complete together, later
+instants queue behind. A hit is ready after the L2 latency, a miss after its channels have served
+it and the longer latency of HBM.
+"""
+
+from collections.abc import Sequence
+
+import simpy
+from simpy.core import NORMAL
+
+from sim.hardware.hbm import Hbm
+from sim.hardware.residency import Residency
+from sim.hardware.spec import ChipSpec
+from sim.kernel.kernel import Load, Store
+from sim.measure.busy import BusyLog
+from sim.measure.probe import Probe
+from sim.units import PS_PER_S
+
+# After every normal event of the same instant, so that all its requests are seen together.
+_LAST = 3
+
+
+class Arrival(simpy.Event):
+    """Data of one phase's requests of one instant; `busy` and `causes` say what it waited for."""
+
+    __slots__ = ("busy", "causes")
+    busy: BusyLog
+    causes: tuple[str, str]
+
+    def succeed_in(self, delay_ps: int) -> None:
+        """Happen `delay_ps` from now."""
+        self._ok = True
+        self._value = None
+        self.env.schedule(self, NORMAL, delay_ps)
+
+
+class _Group:
+    __slots__ = ("arrival", "loads", "sizes")
+
+    def __init__(self, arrival: Arrival, loads: tuple[Load, ...]) -> None:
+        self.arrival = arrival
+        self.loads = loads
+        self.sizes = [0] * len(loads)
+
+
+class L2:
+    """The L2 of one GPU during one kernel.
+
+    Invariants: bytes asked = hits + misses; misses = bytes read from HBM. It must not serve two
+    requests of one phase and instant at different times, or symmetry breaks.
+    """
+
+    __slots__ = (
+        "_arbitration", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores", "_written_back",
+        "asked_bytes", "busy", "drained_ps", "env", "free_ps", "hbm", "missed_bytes", "probe",
+        "rate", "residency", "stored_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self, env: simpy.Environment, spec: ChipSpec, probe: Probe, hbm: Hbm, residency: Residency
+    ) -> None:
+        self.env = env
+        self.probe = probe
+        self.hbm = hbm
+        self.residency = residency
+        self.rate = spec.l2_bytes_per_s
+        self.free_ps = 0
+        self.busy = BusyLog()
+        self.drained_ps = 0
+        n_segments = len(hbm.read_bytes)
+        self.asked_bytes = [0] * n_segments
+        self.missed_bytes = [0] * n_segments
+        self.stored_bytes = [0] * n_segments
+        self._hit_ps = spec.l2_latency_ps
+        self._hbm_ps = spec.hbm_latency_ps
+        self._pending: dict[int, _Group] = {}
+        self._stores: dict[int, int] = {}
+        self._arbitration: simpy.Event | None = None
+        self._written_back = 0
+
+    def request(
+        self, phase: int, loads: tuple[Load, ...], sizes: Sequence[int], multiplicity: int
+    ) -> Arrival:
+        """Ask for `sizes` bytes of `loads` for `multiplicity` SMs; return their common arrival.
+
+        `phase` identifies the phase of the kernel; its requests of one instant are one.
+        """
+        group = self._pending.get(phase)
+        if group is None:
+            self._call_arbiter()
+            group = self._pending[phase] = _Group(Arrival(self.env), loads)
+        totals = group.sizes
+        for i, size in enumerate(sizes):
+            totals[i] += size * multiplicity
+        return group.arrival
+
+    def store(self, stores: Sequence[Store], multiplicity: int) -> None:
+        """Post writes: they use L2 bandwidth after the reads of this instant; nobody waits."""
+        self._call_arbiter()
+        for store in stores:
+            size = store.size_bytes * multiplicity
+            self._stores[store.segment] = self._stores.get(store.segment, 0) + size
+
+    def _call_arbiter(self) -> None:
+        if self._arbitration is None:
+            event = simpy.Event(self.env)
+            event.callbacks.append(self._arbitrate)  # type: ignore[union-attr]
+            event._ok, event._value = True, None
+            self.env.schedule(event, _LAST)  # type: ignore[arg-type]
+            self._arbitration = event
+
+    def _arbitrate(self, _: simpy.Event) -> None:
+        groups, self._pending = self._pending, {}
+        stores, self._stores = self._stores, {}
+        self._arbitration = None
+        misses: list[tuple[int, int]] = []
+        missing: dict[int, bool] = {}
+        asked = 0
+        for phase in sorted(groups) if len(groups) > 1 else groups:
+            group = groups[phase]
+            before = len(misses)
+            asked += self._look_up(group, misses)
+            missing[phase] = len(misses) > before
+        written = self._write(stores)
+        start = max(self.env.now, self.free_ps)
+        finish = start - (-asked * PS_PER_S // self.rate)
+        self.free_ps = finish - (-written * PS_PER_S // self.rate)
+        if self.free_ps > start:
+            self.busy.add(start, self.free_ps)
+            self.probe.served("l2", start, self.free_ps, asked + written)
+        if stores:
+            self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
+        self._answer(groups, missing, misses, start, finish)
+
+    def _look_up(self, group: _Group, misses: list[tuple[int, int]]) -> int:
+        asked = 0
+        for load, size in zip(group.loads, group.sizes, strict=True):
+            asked += size
+            self.asked_bytes[load.segment] += size
+            missed = self.residency.read(load, size)
+            if missed:
+                self.missed_bytes[load.segment] += missed
+                misses.append((load.segment, missed))
+        return asked
+
+    def _write(self, stores: dict[int, int]) -> int:
+        for segment in sorted(stores):
+            self.residency.write(segment, stores[segment])
+            self.stored_bytes[segment] += stores[segment]
+        return sum(stores.values())
+
+    def _answer(
+        self,
+        groups: dict[int, _Group],
+        missing: dict[int, bool],
+        misses: list[tuple[int, int]],
+        start: int,
+        finish: int,
+    ) -> None:
+        write_back = self.residency.written_back_bytes - self._written_back
+        self._written_back += write_back
+        fetched, channel = 0, self.busy
+        if misses or write_back:
+            fetched, channel = self.hbm.serve(start, misses, write_back)
+        now = self.env.now
+        for phase, group in groups.items():
+            arrival = group.arrival
+            if missing[phase] and fetched >= finish:
+                arrival.busy, arrival.causes = channel, ("hbm_bandwidth", "hbm_latency")
+            elif missing[phase]:
+                arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "hbm_latency")
+            else:
+                arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "l2_latency")
+            ready = max(fetched, finish) + self._hbm_ps if missing[phase] else finish + self._hit_ps
+            arrival.succeed_in(ready - now)

@@ -1,0 +1,194 @@
+"""A streaming multiprocessor: CTAs whose loaders and compute pipe are joined by a bounded buffer.
+
+The loader keeps requests in flight while the buffer has room; the compute pipe takes granules in
+order as they arrive. Little's law, pipeline fill and the overlap of memory and compute emerge.
+Every instant is charged to one cause: a busy pipe, what the next granule waited for, launch, or
+tail.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import simpy
+
+from sim.hardware.dispatch import SmClass
+from sim.hardware.l2 import L2, Arrival
+from sim.hardware.plan import PIPES, CtaPlan, Granule, PhasePlan
+from sim.hardware.spec import ChipSpec
+from sim.measure.busy import BusyLog
+from sim.measure.causes import CAUSES
+from sim.measure.probe import Probe
+
+Process = Generator[simpy.Event, object, None]
+
+
+class SmLedger:
+    """Where an SM's time went. `until_ps` is how far it is accounted for."""
+
+    __slots__ = ("ps", "until_ps")
+
+    def __init__(self) -> None:
+        self.ps = dict.fromkeys(CAUSES, 0)
+        self.until_ps = 0
+
+    def charge(self, cause: str, until_ps: int) -> None:
+        """Charge the time up to `until_ps`, as far as it is not accounted for yet, to `cause`."""
+        if until_ps > self.until_ps:
+            self.ps[cause] += until_ps - self.until_ps
+            self.until_ps = until_ps
+
+    def charge_wait(self, until_ps: int, busy: BusyLog, causes: tuple[str, str]) -> None:
+        """Charge a wait: its overlap with the server's busy time to the first cause, else second."""
+        if until_ps > self.until_ps:
+            saturated = busy.between(self.until_ps, until_ps)
+            self.ps[causes[0]] += saturated
+            self.ps[causes[1]] += until_ps - self.until_ps - saturated
+            self.until_ps = until_ps
+
+    def charge_pipes(self, start_ps: int, granule: Granule) -> None:
+        """Charge a granule's time on the pipes; the time before `start_ps` must be charged."""
+        for cause, ps in zip(PIPES, granule.pipes_ps, strict=True):
+            self.ps[cause] += ps
+        self.until_ps = start_ps + granule.work_ps
+
+
+@dataclass(slots=True, eq=False)
+class _Loader:
+    """The loading half of one phase of one CTA.
+
+    It must never have more than the buffer in flight or waiting, nor issue faster than the port.
+    """
+
+    sm: "Sm"
+    phase: PhasePlan
+    credit_bytes: int
+    arrivals: deque[Arrival]
+    next_granule: int = 0
+    issuing: bool = False
+    starved: simpy.Event | None = None
+
+    def fill(self, _: object = None) -> None:
+        """Issue granules while there is room, each when the port is free."""
+        self.issuing = False
+        sm, granules = self.sm, self.phase.granules
+        while self.next_granule < len(granules):
+            granule = granules[self.next_granule]
+            if granule.total_bytes > self.credit_bytes:
+                return
+            wait = sm.port_ps - sm.env.now
+            if wait > 0:
+                self._issue_in(wait)
+                return
+            self.credit_bytes -= granule.total_bytes
+            self.next_granule += 1
+            sm.port_ps = sm.env.now + granule.port_ps
+            arrival = sm.l2.request(
+                self.phase.key, self.phase.loads, granule.sizes, sm.multiplicity
+            )
+            self.arrivals.append(arrival)
+            if self.starved is not None:
+                self.starved.succeed()
+                self.starved = None
+
+    def give_back(self, granule: Granule) -> None:
+        """Take back the room of a consumed granule and go on loading."""
+        self.credit_bytes += granule.total_bytes
+        if not self.issuing:
+            self.fill()
+
+    def _issue_in(self, wait_ps: int) -> None:
+        self.issuing = True
+        timeout = self.sm.env.timeout(wait_ps)
+        timeout.callbacks.append(self.fill)  # type: ignore[union-attr]
+
+
+class Sm:
+    """A class of `multiplicity` identical SMs during one kernel."""
+
+    __slots__ = (
+        "_return_ps", "env", "kernel_start_ps", "l2", "ledger", "multiplicity", "name", "pipe_ps",
+        "plans", "port_ps", "probe",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        spec: ChipSpec,
+        probe: Probe,
+        *,
+        l2: L2,
+        plans: tuple[CtaPlan, ...],
+        sm_class: SmClass,
+        name: str,
+    ) -> None:
+        self.env = env
+        self.probe = probe
+        self.l2 = l2
+        self.plans = plans
+        self.multiplicity = sm_class.multiplicity
+        self.name = name
+        self.ledger = SmLedger()
+        self.port_ps = 0
+        self.pipe_ps = 0
+        self._return_ps = 0
+        self.kernel_start_ps = spec.kernel_start_ps
+        for slot in sm_class.slots:
+            env.process(self._run_slot(slot))
+
+    def _run_slot(self, kinds: tuple[int, ...]) -> Process:
+        yield self.env.timeout(self.kernel_start_ps)
+        self.ledger.charge("launch", self.env.now)
+        for kind in kinds:
+            plan = self.plans[kind]
+            for phase in plan.phases:
+                yield from self._run_phase(phase, plan.buffer_bytes)
+
+    def _run_phase(self, phase: PhasePlan, buffer_bytes: int) -> Process:
+        if phase.round_trips_ps:
+            yield self.env.timeout(phase.round_trips_ps)
+            self.ledger.charge("l2_latency", self.env.now)
+        if phase.loads:
+            yield from self._stream(phase, buffer_bytes)
+        else:
+            for granule in phase.granules:
+                yield from self._compute(self.env.now, granule)
+        if phase.stores:
+            self.l2.store(phase.stores, self.multiplicity)
+
+    def _stream(self, phase: PhasePlan, buffer_bytes: int) -> Process:
+        arrivals: deque[Arrival] = deque()
+        loader = _Loader(self, phase, buffer_bytes, arrivals)
+        loader.fill()
+        for granule in phase.granules:
+            while not arrivals:
+                loader.starved = self.env.event()
+                yield loader.starved
+            arrival = arrivals.popleft()
+            if not arrival.processed:
+                yield arrival
+            yield from self._compute(self._returned(arrival, granule), granule)
+            loader.give_back(granule)
+
+    def _returned(self, arrival: Arrival, granule: Granule) -> int:
+        """Return when the granule is through the SM's port; charge the wait up to now."""
+        now = self.env.now
+        through = max(now, self._return_ps + granule.port_ps)
+        self._return_ps = through
+        start = through - granule.port_ps
+        self.probe.served(f"{self.name}.port", start, through, granule.total_bytes)
+        self.ledger.charge_wait(now, arrival.busy, arrival.causes)
+        return through
+
+    def _compute(self, ready_ps: int, granule: Granule) -> Process:
+        """Spend the granule's pipe time once the data are there and the pipe is free."""
+        start = max(ready_ps, self.pipe_ps)
+        self.ledger.charge("l2_bandwidth", start)
+        if granule.work_ps:
+            self.ledger.charge_pipes(start, granule)
+            self.probe.served(f"{self.name}.pipe", start, start + granule.work_ps, granule.work_ps)
+        self.pipe_ps = start + granule.work_ps
+        wait = max(self.pipe_ps, start + granule.chain_ps) - self.env.now
+        if wait:
+            yield self.env.timeout(wait)
+            self.ledger.charge("sync", self.env.now)

@@ -1,0 +1,47 @@
+"""Lowering: one operator becomes the kernel sequences that an engine could run on a chip."""
+
+from collections.abc import Iterator
+
+from sim.errors import InvariantError
+from sim.kernel.engine import Engine
+from sim.kernel.kernel import Kernel
+from sim.kernel.lower.attention import lower_attention, lower_mla
+from sim.kernel.lower.gemm import gemm_candidates
+from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.streaming import lower_elementwise, lower_scan, lower_state_update
+from sim.kernel.operators import (
+    Attention,
+    ChunkedScan,
+    Elementwise,
+    Gemm,
+    GroupedGemm,
+    MlaAttention,
+    Operator,
+    StateUpdate,
+)
+from sim.kernel.target import Target
+
+
+def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel, ...]]:
+    """Yield the alternative kernel sequences for `op`; a tuner takes the fastest.
+
+    Each alternative moves the same tensors and does the same useful FLOP. An operator without work
+    (a grouped GEMM without tokens) yields nothing.
+    """
+    match op:
+        case Gemm():
+            yield from ((kernel,) for kernel in gemm_candidates(op, target))
+        case GroupedGemm():
+            yield from ((kernel,) for kernel in grouped_candidates(op, target))
+        case Attention():
+            yield from lower_attention(op, target, engine.attention)
+        case MlaAttention():
+            yield from lower_mla(op, target)
+        case Elementwise():
+            yield (lower_elementwise(op, target),)
+        case StateUpdate():
+            yield (lower_state_update(op, target),)
+        case ChunkedScan():
+            yield (lower_scan(op, target),)
+        case _:
+            raise InvariantError(f"no lowering for operator {op!r}")

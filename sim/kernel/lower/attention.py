@@ -1,0 +1,278 @@
+"""Attention kernels: naive, flash, split-KV decode, MLA decode, causal prefill.
+
+Decode: one CTA per sequence, KV head and split; the query heads of a group are packed into the
+rows of one matrix instruction (FlashAttention "pack_gqa"), so KV is read once per KV head. The
+number of splits follows FlashAttention's `num_splits_heuristic`: none when the grid fills 80 % of
+the SMs, else the fewest splits within 85 % of the best wave efficiency. Splits leave float32
+partial results that a combine kernel merges. Prefill: one CTA per block of 128 queries and query
+head, walking the visible KV.
+"""
+
+from collections.abc import Iterator
+
+from sim.kernel.engine import AttentionVariant
+from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.lower.gemm import segment_of
+from sim.kernel.operators import Attention, MlaAttention, Traffic
+from sim.kernel.target import Target
+from sim.units import ceil_div
+
+# Keys per step of the main loop (FlashAttention-2 and -3 use 64 to 176 for heads of 128).
+BLOCK_TOKENS = 128
+# Queries per CTA in prefill.
+BLOCK_QUERIES = 128
+_MAX_SPLITS = 128
+# Per score: subtract the maximum, scale, add to the row sum and rescale the accumulator.
+SOFTMAX_FLOP = 6
+# Most kinds of CTA a causal grid is sorted into.
+_CAUSAL_KINDS = 16
+
+
+def choose_splits(tiles: int, blocks: int, places: int) -> int:
+    """Return the KV splits for `tiles` CTAs of `blocks` KV blocks on `places` CTA slots.
+
+    >>> choose_splits(8, 256, 132)
+    16
+    """
+    if tiles >= 0.8 * places:
+        return 1
+    best, efficiency = 0.0, []
+    for split in range(1, min(_MAX_SPLITS, places, blocks) + 1):
+        waves = tiles * split / places
+        eligible = split == 1 or ceil_div(blocks, split) != ceil_div(blocks, split - 1)
+        efficiency.append(waves / -(-waves // 1) if eligible else 0.0)
+        best = max(best, efficiency[-1])
+    return next(i for i, e in enumerate(efficiency, 1) if e >= 0.85 * best)
+
+
+def _rows(heads: int, target: Target) -> int:
+    unit = 64 if target.bulk_copy else 16
+    return ceil_div(heads, unit) * unit
+
+
+def _decode_buffer(target: Target) -> tuple[int, int]:
+    """Return (CTAs per SM, buffer bytes): two-stage K and V tiles, one CTA on TMA chips."""
+    ctas = 1 if target.bulk_copy else 2
+    return ctas, target.shared_memory_bytes // ctas * 5 // 8
+
+
+def _partials(name: str, size_bytes: int) -> Segment:
+    return Segment(name=name, size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS)
+
+
+def lower_attention(
+    op: Attention, target: Target, variant: AttentionVariant
+) -> Iterator[tuple[Kernel, ...]]:
+    """Yield the kernel sequences of one attention operator; there is one per variant."""
+    if op.q_len > 1:
+        yield (_prefill(op, target),)
+    elif variant is AttentionVariant.NAIVE:
+        yield _naive(op, target)
+    else:
+        yield _decode(op, target, split_kv=variant is AttentionVariant.FLASH_DECODING)
+
+
+def _visible(op: Attention) -> int:
+    return op.context if op.window is None else min(op.context, op.window)
+
+
+def _decode(op: Attention, target: Target, *, split_kv: bool) -> tuple[Kernel, ...]:
+    ctas_per_sm, buffer_bytes = _decode_buffer(target)
+    tiles = op.batch * op.n_kv_heads
+    tokens = _visible(op)
+    split = 1
+    if split_kv:
+        places = target.sm_count * ctas_per_sm
+        split = choose_splits(tiles, ceil_div(tokens, BLOCK_TOKENS), places)
+    group = op.n_q_heads // op.n_kv_heads
+    rows = _rows(group, target)
+    share = ceil_div(tokens, split)
+    widths = op.qk_dim + op.v_dim
+    partial = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
+    out = segment_of(op.out) if split == 1 else _partials("attention_partials", partial)
+    phase = Phase(
+        round_trips=2,
+        steps=2 * ceil_div(share, BLOCK_TOKENS),
+        loads=(
+            Load(segment=0, size_bytes=ceil_div(op.kv_read_bytes, tiles * split)),
+            Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles), sharers=split),
+        ),
+        tensor_flop=2 * rows * widths * share,
+        vector_flop=SOFTMAX_FLOP * rows * share,
+        sfu_ops=rows * share,
+        stores=(Store(segment=2, size_bytes=ceil_div(out.size_bytes, tiles * split)),),
+    )
+    main = Kernel(
+        name=f"flash_decode_split{split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=tiles * split, phases=(phase,), buffer_bytes=buffer_bytes),),
+        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
+        ctas_per_sm=ctas_per_sm,
+        flop=2 * op.n_q_heads * widths * tokens * op.batch,
+    )
+    if split == 1:
+        return (main,)
+    return (main, _combine(op, out, split))
+
+
+def _combine(op: Attention | MlaAttention, partials: Segment, split: int) -> Kernel:
+    """Return the kernel that merges the partial results of `split` splits."""
+    heads = op.n_heads if isinstance(op, MlaAttention) else op.n_q_heads
+    count = ceil_div(op.batch * heads, 4)
+    phase = Phase(
+        round_trips=2,
+        loads=(Load(segment=0, size_bytes=ceil_div(partials.size_bytes, count)),),
+        vector_flop=ceil_div(partials.size_bytes, 2 * count),
+        sfu_ops=4 * split,
+        stores=(Store(segment=1, size_bytes=ceil_div(op.out.size_bytes, count)),),
+    )
+    return Kernel(
+        name=f"combine_split{split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=32 * 1024),),
+        segments=(partials, segment_of(op.out)),
+        ctas_per_sm=4,
+        flop=0,
+    )
+
+
+def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
+    """Scores to memory: QK^T, softmax, PV, each a kernel of its own (PyTorch "math" backend)."""
+    tokens = _visible(op)
+    tiles = op.batch * op.n_kv_heads
+    blocks = ceil_div(tokens, BLOCK_TOKENS)
+    rows = _rows(op.n_q_heads // op.n_kv_heads, target)
+    scores = _partials("attention_scores", 2 * op.batch * op.n_q_heads * tokens)
+    k_bytes = op.kv_read_bytes * op.qk_dim // (op.qk_dim + op.v_dim)
+    kv = segment_of(op.kv, op.kv_read_bytes)
+
+    def stage(name: str, *, loads: tuple[tuple[Segment, int, int], ...], out: Segment,
+              count: int, width: int) -> Kernel:  # fmt: skip
+        segments = (*(segment for segment, _, _ in loads), out)
+        phase = Phase(
+            round_trips=1,
+            loads=tuple(
+                Load(segment=i, size_bytes=ceil_div(size, count), sharers=sharers)
+                for i, (_, size, sharers) in enumerate(loads)
+            ),
+            tensor_flop=2 * rows * width * ceil_div(tokens * tiles, count),
+            vector_flop=0 if width else SOFTMAX_FLOP * ceil_div(scores.size_bytes, 2 * count),
+            sfu_ops=0 if width else ceil_div(scores.size_bytes, 2 * count),
+            stores=(Store(segment=len(loads), size_bytes=ceil_div(out.size_bytes, count)),),
+        )
+        return Kernel(
+            name=name, operator=op.name, part=op.part, segments=segments, ctas_per_sm=2,
+            kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=48 * 1024),),
+            flop=2 * op.n_q_heads * width * tokens * op.batch,
+        )  # fmt: skip
+
+    q, out = segment_of(op.q), segment_of(op.out)
+    v_bytes = op.kv_read_bytes - k_bytes
+    return (
+        stage("attention_scores", loads=((kv, k_bytes, 1), (q, q.size_bytes * blocks, blocks)),
+              out=scores, count=tiles * blocks, width=op.qk_dim),
+        stage("attention_softmax", loads=((scores, scores.size_bytes, 1),), out=scores,
+              count=op.batch * op.n_q_heads, width=0),
+        stage("attention_values", loads=((kv, v_bytes, 1), (scores, scores.size_bytes, 1)),
+              out=out, count=tiles, width=op.v_dim),
+    )  # fmt: skip
+
+
+def _prefill(op: Attention, target: Target) -> Kernel:
+    """Return the causal prefill kernel: CTA kinds by how much context their queries see."""
+    blocks = ceil_div(op.q_len, BLOCK_QUERIES)
+    heads = op.batch * op.n_q_heads
+    group = op.n_q_heads // op.n_kv_heads
+    token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * op.context)
+    widths = op.qk_dim + op.v_dim
+    ctas_per_sm = 1 if target.bulk_copy else 2
+    sharers = max(1, min(group * blocks, target.sm_count * ctas_per_sm))
+    kinds = []
+    for first in range(blocks, 0, -ceil_div(blocks, _CAUSAL_KINDS)):
+        last = max(0, first - ceil_div(blocks, _CAUSAL_KINDS))
+        seen = op.context - op.q_len + (first + last + 1) * BLOCK_QUERIES // 2
+        tokens = min(seen, op.context, (op.window or op.context) + BLOCK_QUERIES)
+        phase = Phase(
+            round_trips=2,
+            loads=(
+                Load(segment=0, size_bytes=token_bytes * tokens, sharers=sharers),
+                Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, heads * blocks)),
+            ),
+            tensor_flop=2 * BLOCK_QUERIES * widths * tokens,
+            vector_flop=SOFTMAX_FLOP * BLOCK_QUERIES * tokens,
+            sfu_ops=BLOCK_QUERIES * tokens,
+            stores=(Store(segment=2, size_bytes=ceil_div(op.out.size_bytes, heads * blocks)),),
+            overlapped=target.bulk_copy,
+        )
+        kinds.append(
+            CtaKind(
+                count=heads * (first - last),
+                phases=(phase,),
+                buffer_bytes=target.shared_memory_bytes // ctas_per_sm // 2,
+            )
+        )
+    return Kernel(
+        name="flash_prefill",
+        operator=op.name,
+        part=op.part,
+        kinds=tuple(kinds),
+        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), segment_of(op.out)),
+        ctas_per_sm=ctas_per_sm,
+        flop=2 * op.batch * op.n_q_heads * widths * visible_pairs(op),
+    )
+
+
+def visible_pairs(op: Attention) -> int:
+    """Return how many (query, key) pairs one head of one sequence computes under the mask."""
+    first = op.context - op.q_len + 1
+    window = op.window or op.context
+    ramp_end = min(op.context, max(window, first - 1))
+    ramp = (first + ramp_end) * (ramp_end - first + 1) // 2 if ramp_end >= first else 0
+    return ramp + (op.context - max(ramp_end, first - 1)) * window
+
+
+def lower_mla(op: MlaAttention, target: Target) -> Iterator[tuple[Kernel, ...]]:
+    """Yield the MLA kernels: 64 heads a CTA over splits of the shared latent cache (FlashMLA)."""
+    queries = op.n_heads * op.q_len
+    head_blocks = ceil_div(queries, 64)
+    tiles = op.batch * head_blocks
+    split = choose_splits(tiles, ceil_div(op.context, 64), target.sm_count)
+    share = ceil_div(op.context, split)
+    rows = _rows(min(queries, 64), target)
+    widths = 2 * op.kv_lora + op.rope_dim
+    partial = op.batch * queries * (op.kv_lora + 1) * 4 * split
+    out = segment_of(op.out) if split == 1 else _partials("attention_partials", partial)
+    phase = Phase(
+        round_trips=2,
+        loads=(
+            Load(
+                segment=0,
+                size_bytes=ceil_div(op.kv_read_bytes, op.batch * split),
+                sharers=head_blocks,
+            ),
+            Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles), sharers=split),
+        ),
+        tensor_flop=2 * rows * widths * share,
+        vector_flop=SOFTMAX_FLOP * rows * share,
+        sfu_ops=rows * share,
+        stores=(Store(segment=2, size_bytes=ceil_div(out.size_bytes, tiles * split)),),
+        overlapped=target.bulk_copy,
+    )
+    main = Kernel(
+        name=f"mla_split{split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(
+            CtaKind(
+                count=tiles * split,
+                phases=(phase,),
+                buffer_bytes=target.shared_memory_bytes * 5 // 8,
+            ),
+        ),
+        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
+        ctas_per_sm=1,
+        flop=2 * queries * widths * op.context * op.batch,
+    )
+    yield (main,) if split == 1 else (main, _combine(op, out, split))

@@ -1,0 +1,139 @@
+"""GEMM kernels: tiled, pipelined, split along K where the grid is small.
+
+Weights are the tall operand (cuBLAS computes out^T = W a^T), so a tile is `tile_n` weight rows by
+`tile_m` tokens. Each CTA walks its share of K through a multi-stage pipeline (cp.async on
+Ampere, TMA on Hopper: CUTLASS "efficient GEMM" documentation). With split-K every CTA stores a
+float32 partial tile in a workspace, waits for its peers at a semaphore and reduces its share.
+"""
+
+from collections.abc import Iterator
+
+from sim.kernel.formats import WeightFormat
+from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing, splits
+from sim.kernel.operators import Gemm, Tensor, Traffic
+from sim.kernel.target import Target
+from sim.units import ceil_div
+
+TILES_N = (64, 128, 256)
+TILES_M = (16, 32, 64, 128, 256)
+# A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
+_STAGE_ROW_BYTES = 128
+# Accumulators of larger tiles do not fit the register file of one CTA.
+_LARGEST_TILE = 256 * 128
+# ALU work to turn a packed weight into a multiply operand (shift, mask, scale: about two
+# instructions a weight, each worth two FLOP of the fp32 pipe).
+DEQUANTISE_FLOP = 4
+
+
+def segment_of(tensor: Tensor, size_bytes: int | None = None) -> Segment:
+    """Return the L2 segment of a tensor, or of `size_bytes` of it."""
+    size = tensor.size_bytes if size_bytes is None else size_bytes
+    return Segment(name=tensor.name, size_bytes=size, traffic=tensor.traffic)
+
+
+def activation_bytes(fmt: WeightFormat) -> int:
+    """Return the bytes of one activation that multiplies weights of this format."""
+    return 1 if fmt.quantises_activations else 2
+
+
+def gemm_candidates(op: Gemm, target: Target) -> Iterator[Kernel]:
+    """Yield the kernels a tuner would try for `op`: tiles, pipelines and K splits."""
+    tile_m = fit_tile(op.m, TILES_M)
+    for tokens in {tile_m, fit_tile(ceil_div(op.m, 2), TILES_M)}:
+        for rows in TILES_N:
+            if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
+                yield from _tiled(op, target, rows, tokens)
+
+
+def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Kernel]:
+    k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format)
+    stage = op.weight_format.bytes_of(tile_n * k_tile)
+    stage += min(tile_m, op.m) * k_tile * activation_bytes(op.weight_format)
+    k_steps = ceil_div(op.k, k_tile)
+    tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
+    for pipeline in pipelines(target, stage):
+        for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
+            yield build_gemm(op, target, (tile_n, tile_m), split, pipeline)
+
+
+def build_gemm(
+    op: Gemm, target: Target, tile: tuple[int, int], split: int, pipeline: Pipeline
+) -> Kernel:
+    """Return the kernel of one tiling: `tile` is (weight rows, tokens), `split` the K splits."""
+    tile_n, tile_m = tile
+    rows, columns = ceil_div(op.m, tile_m), ceil_div(op.n, tile_n)
+    places = target.sm_count * pipeline.ctas_per_sm
+    share_a, share_w = sharing(rows, columns, max(1, places // split))
+    kinds = []
+    for m_count, m_length in cut(op.m, tile_m):
+        for n_count, n_length in cut(op.n, tile_n):
+            count = m_count * n_count * split
+            phases = _phases(op, target, (n_length, m_length), tile, split, (share_w, share_a))
+            kinds.append(
+                CtaKind(count=count, phases=phases, buffer_bytes=pipeline.buffer_bytes)
+            )
+    workspace = Segment(
+        name="splitk_workspace",
+        size_bytes=op.m * op.n * 4 * split,
+        traffic=Traffic.ACTIVATIONS,
+    )
+    return Kernel(
+        name=f"gemm_{tile_n}x{tile_m}_split{split}x{pipeline.ctas_per_sm}",
+        operator=op.name,
+        part=op.part,
+        kinds=tuple(kinds),
+        segments=(
+            Segment(
+                name=op.weight.name,
+                size_bytes=op.weight.size_bytes,
+                traffic=op.weight.traffic,
+                tiled=True,
+            ),
+            segment_of(op.a),
+            segment_of(op.out),
+            *((workspace,) if split > 1 else ()),
+        ),
+        ctas_per_sm=pipeline.ctas_per_sm,
+        flop=2 * op.m * op.n * op.k,
+    )
+
+
+def _phases(
+    op: Gemm,
+    target: Target,
+    real: tuple[int, int],
+    tile: tuple[int, int],
+    split: int,
+    sharers: tuple[int, int],
+) -> tuple[Phase, ...]:
+    n_length, m_length = real
+    k_share = ceil_div(op.k, split)
+    weight_bytes = ceil_div(op.weight.size_bytes * n_length, op.n * split)
+    a_bytes = m_length * k_share * activation_bytes(op.weight_format)
+    dequantise = DEQUANTISE_FLOP * n_length * k_share if op.weight_format.dequantised else 0
+    out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, op.m * op.n)
+    partial_bytes = m_length * n_length * 4
+    main = Phase(
+        round_trips=1,
+        steps=ceil_div(k_share * activation_bytes(op.weight_format), _STAGE_ROW_BYTES),
+        loads=(
+            Load(segment=0, size_bytes=weight_bytes, sharers=sharers[0]),
+            Load(segment=1, size_bytes=a_bytes, sharers=sharers[1]),
+        ),
+        compute=target.compute(op.weight_format.compute),
+        tensor_flop=2 * tile[0] * tile[1] * k_share,
+        vector_flop=dequantise,
+        stores=(Store(segment=3 if split > 1 else 2,
+                      size_bytes=partial_bytes if split > 1 else out_bytes),),
+        overlapped=target.bulk_copy,
+    )  # fmt: skip
+    if split == 1:
+        return (main,)
+    reduce = Phase(
+        round_trips=2,
+        loads=(Load(segment=3, size_bytes=partial_bytes),),
+        vector_flop=m_length * n_length,
+        stores=(Store(segment=2, size_bytes=ceil_div(out_bytes, split)),),
+    )
+    return (main, reduce)

@@ -1,0 +1,111 @@
+"""Grouped GEMM of a mixture of experts: one small GEMM per expert that got tokens, in one grid.
+
+The fused MoE kernels (Triton `fused_moe` in vLLM, CUTLASS grouped GEMM in TensorRT-LLM) sort
+tokens by expert, pad each expert to a block of tokens and give every (expert, token block, weight
+rows) tile to a CTA; K is not split. Only experts with tokens are read.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.lower.gemm import DEQUANTISE_FLOP, activation_bytes, segment_of
+from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
+from sim.kernel.operators import GroupedGemm
+from sim.kernel.target import Target
+from sim.units import ceil_div
+
+TILES_N = (32, 64, 128)
+TILES_M = (16, 32, 64, 128)
+_STAGE_ROW_BYTES = 128
+
+
+def grouped_candidates(op: GroupedGemm, target: Target) -> Iterator[Kernel]:
+    """Yield the kernels a tuner would try; an operator without tokens yields none."""
+    counts = [tokens for tokens in op.tokens_per_expert if tokens]
+    if not counts:
+        return
+    largest = fit_tile(max(counts), TILES_M)
+    typical = fit_tile(ceil_div(sum(counts), len(counts)), TILES_M)
+    width = activation_bytes(op.weight_format)
+    k_tile = _STAGE_ROW_BYTES // width
+    for tile_m in {largest, typical}:
+        for tile_n in TILES_N:
+            stage = op.weight_format.bytes_of(tile_n * k_tile) + tile_m * k_tile * width
+            for pipeline in pipelines(target, stage):
+                yield build_grouped(op, target, (tile_n, tile_m), pipeline)
+
+
+def build_grouped(
+    op: GroupedGemm, target: Target, tile: tuple[int, int], pipeline: Pipeline
+) -> Kernel:
+    """Return the kernel of one tiling; experts with equal token counts share a CTA kind."""
+    tile_n, tile_m = tile
+    counts = Counter(tokens for tokens in op.tokens_per_expert if tokens)
+    hit = sum(counts.values())
+    expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
+    kinds = []
+    for tokens in sorted(counts, reverse=True):
+        blocks = cut(tokens, tile_m)
+        n_blocks = sum(count for count, _ in blocks)
+        for m_count, m_length in blocks:
+            for n_count, n_length in cut(op.n, tile_n):
+                phase = _phase(op, target, tile, (n_length, m_length), n_blocks, expert_bytes)
+                kinds.append(
+                    CtaKind(
+                        count=counts[tokens] * m_count * n_count,
+                        phases=(phase,),
+                        buffer_bytes=pipeline.buffer_bytes,
+                    )
+                )
+    experts = Segment(
+        name=op.experts.name,
+        size_bytes=hit * expert_bytes,
+        traffic=op.experts.traffic,
+        tiled=True,
+    )
+    return Kernel(
+        name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",
+        operator=op.name,
+        part=op.part,
+        kinds=tuple(kinds),
+        segments=(experts, segment_of(op.a), segment_of(op.out)),
+        ctas_per_sm=pipeline.ctas_per_sm,
+        flop=2 * sum(op.tokens_per_expert) * op.n * op.k,
+    )
+
+
+def _phase(
+    op: GroupedGemm,
+    target: Target,
+    tile: tuple[int, int],
+    real: tuple[int, int],
+    n_blocks: int,
+    expert_bytes: int,
+) -> Phase:
+    n_length, m_length = real
+    fmt = op.weight_format
+    total = sum(op.tokens_per_expert)
+    columns = ceil_div(op.n, tile[0])
+    out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, total * op.n)
+    return Phase(
+        round_trips=2,
+        steps=ceil_div(op.k * activation_bytes(fmt), _STAGE_ROW_BYTES),
+        loads=(
+            Load(
+                segment=0,
+                size_bytes=ceil_div(expert_bytes * n_length, op.n),
+                sharers=n_blocks,
+            ),
+            Load(
+                segment=1,
+                size_bytes=m_length * op.k * activation_bytes(fmt),
+                sharers=columns,
+            ),
+        ),
+        compute=target.compute(fmt.compute),
+        tensor_flop=2 * tile[0] * tile[1] * op.k,
+        vector_flop=DEQUANTISE_FLOP * n_length * op.k if fmt.dequantised else 0,
+        stores=(Store(segment=2, size_bytes=out_bytes),),
+        overlapped=target.bulk_copy,
+    )

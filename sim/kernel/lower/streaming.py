@@ -1,0 +1,117 @@
+"""Memory-bound kernels: element-wise passes, recurrent state updates, chunked scans."""
+
+from collections.abc import Sequence
+
+from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.lower.gemm import segment_of
+from sim.kernel.operators import ChunkedScan, Elementwise, StateUpdate, Tensor
+from sim.kernel.target import Target
+from sim.units import ceil_div
+
+# A block of 512 threads with one 16-byte load each; four such blocks fill an SM.
+_BLOCK_BYTES = 8 * 1024
+_CTAS_PER_SM = 4
+# Rows of a norm or a softmax stay in one block.
+_ROW_KINDS = frozenset({"norm", "qk_norm", "router_topk", "sample", "quantise"})
+_ROW_BYTES = 16 * 1024
+# Beyond this many blocks an SM, kernels loop over the grid instead (grid-stride).
+_MOST_CTAS_PER_SM = 32
+
+
+def _grid(wanted: int, target: Target) -> int:
+    return max(1, min(wanted, target.sm_count * _MOST_CTAS_PER_SM))
+
+
+def _moves(
+    inputs: Sequence[tuple[Tensor, int]], outputs: Sequence[tuple[Tensor, int]], count: int
+) -> tuple[tuple[Segment, ...], tuple[Load, ...], tuple[Store, ...]]:
+    """Return segments, loads and stores of one CTA of `count`; a tensor is one segment."""
+    largest: dict[str, Segment] = {}
+    for tensor, size in (*inputs, *outputs):
+        known = largest.get(tensor.name)
+        if known is None or known.size_bytes < size:
+            largest[tensor.name] = segment_of(tensor, size)
+    index = {name: i for i, name in enumerate(largest)}
+    loads = tuple(
+        Load(segment=index[t.name], size_bytes=ceil_div(size, count)) for t, size in inputs if size
+    )
+    stores = tuple(
+        Store(segment=index[t.name], size_bytes=ceil_div(size, count)) for t, size in outputs
+    )
+    return tuple(largest.values()), loads, stores
+
+
+def lower_elementwise(op: Elementwise, target: Target) -> Kernel:
+    """Return the kernel of one pass over tensors."""
+    inputs = list(zip(op.inputs, op.read_bytes, strict=True))
+    outputs = list(zip(op.outputs, op.written_bytes, strict=True))
+    moved = max(sum(op.read_bytes), sum(op.written_bytes))
+    by_row = not _ROW_KINDS.isdisjoint(op.kind.split("+"))
+    count = _grid(ceil_div(moved, _ROW_BYTES if by_row else _BLOCK_BYTES), target)
+    segments, loads, stores = _moves(inputs, outputs, count)
+    phase = Phase(
+        round_trips=2 if by_row else 1,
+        loads=loads,
+        stores=stores,
+        vector_flop=ceil_div(op.vector_flop, count),
+        sfu_ops=ceil_div(op.sfu_ops, count),
+    )
+    return Kernel(
+        name=op.kind,
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=_BLOCK_BYTES),),
+        segments=segments,
+        ctas_per_sm=_CTAS_PER_SM,
+        flop=op.vector_flop,
+    )
+
+
+def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
+    """Return the recurrent decode kernel: state in, update, state out, per sequence and head."""
+    count = _grid(op.batch * op.n_heads, target)
+    inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
+    outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
+    segments, loads, stores = _moves(inputs, outputs, count)
+    phase = Phase(
+        round_trips=2,
+        loads=loads,
+        stores=stores,
+        vector_flop=ceil_div(op.vector_flop, count),
+        sfu_ops=ceil_div(op.sfu_ops, count),
+    )
+    return Kernel(
+        name="state_update",
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * _BLOCK_BYTES),),
+        segments=segments,
+        ctas_per_sm=_CTAS_PER_SM,
+        flop=op.vector_flop,
+    )
+
+
+def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
+    """Return the chunked recurrence of prefill: every CTA walks the chunks of one head in order."""
+    count = op.batch * op.n_heads
+    inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
+    outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
+    segments, loads, stores = _moves(inputs, outputs, count)
+    phase = Phase(
+        round_trips=2 + ceil_div(op.q_len, op.chunk),
+        loads=loads,
+        stores=stores,
+        tensor_flop=ceil_div(op.tensor_flop, count),
+        vector_flop=ceil_div(op.vector_flop, count),
+        sfu_ops=ceil_div(op.sfu_ops, count),
+    )
+    buffer_bytes = target.shared_memory_bytes // 4
+    return Kernel(
+        name=f"chunked_scan_{op.chunk}",
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
+        segments=segments,
+        ctas_per_sm=2,
+        flop=op.tensor_flop + op.vector_flop,
+    )

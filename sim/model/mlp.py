@@ -1,0 +1,71 @@
+"""The dense feed-forward network: gated (gate, up, down) or plain (up, down)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.kernel.operators import Tensor
+from sim.model.component import Stateless
+from sim.model.emitter import Emitter
+from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter
+
+GATED_FLOP = 4
+"""SiLU or GELU (two FLOP beside the exponential), multiply by the gate, round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseMlp(Stateless):
+    """Two or three matrices of `width`; also the shared experts of a MoE.
+
+    `prefix` keeps names apart where a layer has several of them, `part` is what it is reported
+    under, `out` names the activation it makes.
+    """
+
+    hidden: int
+    width: int
+    gated: bool = True
+    bias: bool = False
+    prefix: str = ""
+    part: str = "mlp"
+    out: str = "ffn_out"
+
+    def _ups(self) -> tuple[Matrix, ...]:
+        names = ("gate", "up") if self.gated else ("up",)
+        return tuple(
+            Matrix(name=self.prefix + name, n_out=self.width, n_in=self.hidden, bias=self.bias)
+            for name in names
+        )
+
+    def _down(self) -> Matrix:
+        return Matrix(
+            name=f"{self.prefix}down", n_out=self.hidden, n_in=self.width, bias=self.bias
+        )
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield the up-projections and the down-projection."""
+        yield from (*self._ups(), self._down())
+
+    def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
+        """Append up-projections, activation and down-projection."""
+        ups = emitter.projections(f"{self.prefix}gate_up", self._ups(), x, part=self.part)
+        values = emitter.shape.tokens * self.width
+        hidden = emit_activation(emitter, ups, values, prefix=self.prefix, part=self.part)
+        return emitter.gemm(self._down(), hidden, self.out, part=self.part)
+
+
+def emit_activation(
+    emitter: Emitter, ups: tuple[Tensor, ...], values: int, *, prefix: str, part: str
+) -> Tensor:
+    """Append the activation function over `values` results; two inputs mean a gated one."""
+    out = emitter.activation(f"{prefix}act", values, rows=1)
+    touched = {tensor.name: tensor for tensor in ups}
+    size_bytes = len(ups) * values * PLAIN_BYTES // len(touched)
+    emitter.elementwise(
+        "activation",
+        f"{prefix}activation",
+        part=part,
+        reads=tuple((tensor, size_bytes) for tensor in touched.values()),
+        writes=(out,),
+        flop=GATED_FLOP * values,
+        sfu=values,
+    )
+    return out

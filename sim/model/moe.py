@@ -1,0 +1,168 @@
+"""Mixture of experts: a router, routed experts of which each token uses a few, shared experts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.kernel.operators import Tensor
+from sim.model.component import Stateless
+from sim.model.emitter import Emitter
+from sim.model.mlp import DenseMlp, emit_activation
+from sim.model.parameters import PLAIN_BYTES, Experts, Matrix, Parameter, Vector
+from sim.model.routing import check_counts
+
+PART = "moe"
+ROUTING_BYTES = 8
+"""A routed token is a 4-byte expert number and an fp32 weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moe(Stateless):
+    """`top_k` of `n_experts` experts of `width`, plus shared experts as one MLP.
+
+    `correction_bias` is DeepSeek-V3's per-expert score offset (a buffer, not a weight);
+    `n_group` and `topk_group` limit the choice to some groups of experts, which costs router
+    arithmetic only; `shared_gate` scales the shared experts by a sigmoid per token.
+    """
+
+    hidden: int
+    width: int
+    n_experts: int
+    top_k: int
+    gated: bool = True
+    expert_bias: bool = False
+    router_bias: bool = False
+    correction_bias: bool = False
+    n_group: int = 1
+    topk_group: int = 1
+    shared_width: int = 0
+    shared_gate: bool = False
+
+    def _router(self) -> Matrix:
+        return Matrix(
+            name="router",
+            n_out=self.n_experts,
+            n_in=self.hidden,
+            bias=self.router_bias,
+            quantised=False,
+        )
+
+    def _correction(self) -> tuple[Vector, ...]:
+        bias = Vector(name="router.correction", size=self.n_experts, value_bytes=4)
+        return (bias,) if self.correction_bias else ()
+
+    def _experts(self, name: str, n_out: int, n_in: int) -> Experts:
+        return Experts(
+            name=f"experts.{name}",
+            count=self.n_experts,
+            top_k=self.top_k,
+            n_out=n_out,
+            n_in=n_in,
+            bias=self.expert_bias,
+        )
+
+    def _up(self) -> Experts:
+        """Return gate and up together: every grouped GEMM in use runs them as one."""
+        name, factor = ("gate_up", 2) if self.gated else ("up", 1)
+        return self._experts(name, factor * self.width, self.hidden)
+
+    def _down(self) -> Experts:
+        return self._experts("down", self.hidden, self.width)
+
+    def _shared(self) -> DenseMlp | None:
+        if not self.shared_width:
+            return None
+        return DenseMlp(
+            hidden=self.hidden,
+            width=self.shared_width,
+            gated=self.gated,
+            prefix="shared.",
+            part=PART,
+            out="shared_out",
+        )
+
+    def _shared_gate(self) -> tuple[Matrix, ...]:
+        gate = Matrix(name="shared_gate", n_out=1, n_in=self.hidden, quantised=False)
+        return (gate,) if self.shared_gate else ()
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield router, routed experts and shared experts."""
+        yield self._router()
+        yield from self._correction()
+        yield from (self._up(), self._down())
+        shared = self._shared()
+        if shared is not None:
+            yield from shared.parameters()
+            yield from self._shared_gate()
+
+    def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
+        """Append shared experts, router, permutation, both grouped GEMMs and combination.
+
+        Raises ValueError if the routing draw of the emitter does not fit.
+        """
+        draw, tokens = emitter.routing_draw, emitter.shape.tokens
+        check_counts(draw, tokens=tokens, n_experts=self.n_experts, top_k=self.top_k)
+        shared = self._emit_shared(emitter, x)
+        routing = self._emit_routing(emitter, x)
+        permuted = self._emit_permute(emitter, x, routing)
+        up = emitter.grouped_gemm(self._up(), permuted, "expert_up", part=PART)
+        values = tokens * self.top_k * self.width
+        ups = (up, up) if self.gated else (up,)
+        hidden = emit_activation(emitter, ups, values, prefix="expert_", part=PART)
+        down = emitter.grouped_gemm(self._down(), hidden, "expert_out", part=PART)
+        return self._emit_combine(emitter, (down, routing, *shared))
+
+    def _emit_shared(self, emitter: Emitter, x: Tensor) -> tuple[Tensor, ...]:
+        shared = self._shared()
+        if shared is None:
+            return ()
+        out = shared.emit(emitter, x)
+        for matrix in self._shared_gate():
+            gate = emitter.gemm(matrix, x, "shared_gate", part=PART)
+            values = emitter.shape.tokens * self.hidden
+            emitter.elementwise(
+                "gate",
+                "shared_gating",
+                part=PART,
+                reads=(out, gate),
+                writes=(out,),
+                flop=values,
+                sfu=emitter.shape.tokens,
+            )
+        return (out,)
+
+    def _emit_routing(self, emitter: Emitter, x: Tensor) -> Tensor:
+        tokens = emitter.shape.tokens
+        logits = emitter.gemm(self._router(), x, "router_logits", part=PART)
+        routing = emitter.activation("routing", self.top_k, value_bytes=ROUTING_BYTES)
+        passes = self.top_k + 2 + (self.n_group > 1) * (self.topk_group + 2)
+        emitter.elementwise(
+            "router_topk",
+            "router_topk",
+            part=PART,
+            reads=(logits, *(emitter.stored(vector) for vector in self._correction())),
+            writes=(routing,),
+            flop=passes * tokens * self.n_experts,
+            sfu=tokens * self.n_experts,
+        )
+        return routing
+
+    def _emit_permute(self, emitter: Emitter, x: Tensor, routing: Tensor) -> Tensor:
+        rows = emitter.shape.tokens * self.top_k
+        permuted = emitter.activation("permuted", self.hidden, rows=rows)
+        emitter.elementwise(
+            "permute", "permute", part=PART, reads=(x, routing), writes=(permuted,)
+        )
+        return permuted
+
+    def _emit_combine(self, emitter: Emitter, reads: tuple[Tensor, ...]) -> Tensor:
+        out = emitter.activation("ffn_out", self.hidden)
+        values = out.size_bytes // PLAIN_BYTES
+        emitter.elementwise(
+            "combine",
+            "combine",
+            part=PART,
+            reads=reads,
+            writes=(out,),
+            flop=values * (2 * self.top_k + len(reads) - 2),
+        )
+        return out

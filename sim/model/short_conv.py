@@ -1,0 +1,62 @@
+"""The gated short convolution of LFM2 (Liquid AI, 2025): a mixer with no other memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.kernel.formats import KvFormat
+from sim.kernel.operators import Tensor
+from sim.model.conv import CausalConv
+from sim.model.emitter import Emitter, part_of
+from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter
+
+PART = "short_conv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConv:
+    """Project to B, C and x; convolve B·x over `kernel` tokens; multiply by C; project back."""
+
+    hidden: int
+    kernel: int
+    bias: bool = False
+
+    def _in(self) -> Matrix:
+        return Matrix(name="in_proj", n_out=3 * self.hidden, n_in=self.hidden, bias=self.bias)
+
+    def _out(self) -> Matrix:
+        return Matrix(name="out_proj", n_out=self.hidden, n_in=self.hidden, bias=self.bias)
+
+    def _conv(self) -> CausalConv:
+        return CausalConv(channels=self.hidden, kernel=self.kernel, bias=self.bias, silu=False)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield both projections and the convolution."""
+        yield from (self._in(), self._conv().vector(), self._out())
+
+    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
+        """Return 0: nothing grows with the context."""
+        return 0
+
+    def state_bytes(self, batch: int) -> int:
+        """Return the size of the convolution states."""
+        return self._conv().state_bytes(batch)
+
+    def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
+        """Append projection, input gate, convolution, output gate and projection."""
+        projected = emitter.gemm(self._in(), x, "conv_in", part=PART)
+        third = part_of(projected, emitter.shape.tokens * self.hidden * PLAIN_BYTES)
+        values = emitter.shape.tokens * self.hidden
+        gated = emitter.activation("conv_gated", self.hidden)
+        emitter.elementwise(
+            "gate",
+            "input_gate",
+            part=PART,
+            reads=((projected, 2 * third.size_bytes),),
+            writes=(gated,),
+            flop=values,
+        )
+        out = self._conv().emit(emitter, gated, part=PART)
+        emitter.elementwise(
+            "gate", "output_gate", part=PART, reads=(out, third), writes=(out,), flop=values
+        )
+        return emitter.gemm(self._out(), out, "mixer_out", part=PART)

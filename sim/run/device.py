@@ -1,0 +1,85 @@
+"""A device with a memory: runs kernels once, tunes operators once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sim.hardware.estimate import estimate_ps
+from sim.hardware.gpu import Gpu, KernelRun
+from sim.hardware.residency import EMPTY_L2, L2State, Resident
+from sim.kernel.engine import Engine
+from sim.kernel.kernel import Kernel
+from sim.kernel.lower import lower
+from sim.kernel.operators import Operator, Traffic
+from sim.run.memo import Memo, key_of
+
+# How many of a tuner's candidates are simulated; the others are ranked out by the estimate.
+SIMULATED_CANDIDATES = 3
+
+Sequences = list[tuple[Kernel, ...]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Device:
+    """A GPU, an engine profile and a memo."""
+
+    gpu: Gpu
+    engine: Engine
+    memo: Memo
+
+    def run(self, kernel: Kernel, l2: L2State) -> KernelRun:
+        """Return the run of a kernel on an L2 state, simulated or remembered."""
+        key = key_of("run", self.gpu.fingerprint(), kernel, l2)
+        known = self.memo.get(key)
+        if isinstance(known, KernelRun):
+            return known
+        run = self.gpu.run(kernel, l2)
+        self.memo.put(key, run)
+        return run
+
+    def tune(self, op: Operator) -> tuple[Kernel, ...]:
+        """Return the fastest kernel sequence for `op`, weights cold and activations in L2.
+
+        As a library's autotuner does, it tries candidates on the device, here the simulated one.
+        """
+        key = key_of("tune", self.gpu.fingerprint(), self.engine, op)
+        known = self.memo.get(key)
+        if isinstance(known, tuple):
+            return known
+        sequences: Sequences = list(lower(op, self.gpu.target(), self.engine))
+        chosen = self._fastest(op, sequences) if len(sequences) > 1 else next(iter(sequences), ())
+        self.memo.put(key, chosen)
+        return chosen
+
+    def _fastest(self, op: Operator, sequences: Sequences) -> tuple[Kernel, ...]:
+        spec = self.gpu.spec
+        ranked = sorted(sequences, key=lambda s: (sum(estimate_ps(k, spec) for k in s), s[0].name))
+        l2 = warm_activations(op, spec.l2_bytes)
+        best = ranked[:SIMULATED_CANDIDATES]
+        return min(best, key=lambda s: (self._time(s, l2), s[0].name))
+
+    def _time(self, kernels: Sequence[Kernel], l2: L2State) -> int:
+        total = 0
+        for kernel in kernels:
+            run = self.run(kernel, l2)
+            l2 = run.l2
+            total += run.time_ps
+        return total
+
+
+def warm_activations(op: Operator, l2_bytes: int) -> L2State:
+    """Return the L2 state in which the activations that `op` reads were just written."""
+    state: list[Resident] = []
+    room = l2_bytes
+    for tensor in op.reads():
+        size = min(tensor.size_bytes, room)
+        if tensor.traffic is Traffic.ACTIVATIONS and size:
+            room -= size
+            state.append(
+                Resident(
+                    name=tensor.name,
+                    traffic=tensor.traffic,
+                    resident_bytes=size,
+                    dirty_bytes=0,
+                )
+            )
+    return tuple(state) or EMPTY_L2

@@ -1,0 +1,121 @@
+"""A memo on disk: results by content hash, so that nothing is simulated twice.
+
+A key hashes the question (chip, kernel, L2 state, knobs) and the source of the simulator, so an
+edit of either asks anew. One process writes; workers hand their answers back to it. A memo that
+cannot be opened or written is left alone: results never depend on it.
+"""
+
+import hashlib
+import os
+import pickle
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+_TABLE = "CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
+_CODE = ("units.py", "kernel", "measure", "hardware", "model", "run")
+
+Entry = tuple[bytes, bytes]
+
+
+def default_path() -> Path:
+    """Return where the memo lives: $TOKENSTALL_CACHE, else the user's cache folder."""
+    base = os.environ.get("TOKENSTALL_CACHE")
+    if base:
+        return Path(base) / "memo.sqlite"
+    cache_home = os.environ.get("XDG_CACHE_HOME")
+    home = Path(cache_home) if cache_home else Path.home() / ".cache"
+    return home / "tokenstall" / "memo.sqlite"
+
+
+@cache
+def code_version() -> bytes:
+    """Return a hash of every source file that a simulated number depends on."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for name in _CODE:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.digest()
+
+
+def key_of(*question: object) -> bytes:
+    """Return the key of a question; its parts must have a repr that tells all of them."""
+    digest = hashlib.sha256(code_version())
+    digest.update(repr(question).encode())
+    return digest.digest()
+
+
+class Memo:
+    """Answers by key: what the disk knew at the start, and what was added since.
+
+    A path of None remembers within the process only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._added: dict[bytes, bytes] = {}
+        self._live: dict[bytes, object] = {}
+        self._connection = _open(path) if path else None
+
+    def get(self, key: bytes) -> object | None:
+        """Return the answer to a key, or None."""
+        if key in self._live:
+            return self._live[key]
+        if self._connection is None:
+            return None
+        try:
+            row = self._connection.execute("SELECT value FROM memo WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error:
+            return None
+        if row is None:
+            return None
+        answer = pickle.loads(row[0])
+        self._live[key] = answer
+        return answer
+
+    def put(self, key: bytes, answer: object) -> None:
+        """Remember an answer, on disk once `write` is called."""
+        self._live[key] = answer
+        self._added[key] = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def take_added(self) -> list[Entry]:
+        """Return what was added since the last call, for the process that writes."""
+        added, self._added = self._added, {}
+        return list(added.items())
+
+    def close(self) -> None:
+        """Let go of the disk."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def write(path: Path, entries: Iterable[Entry]) -> None:
+    """Add entries to the memo on disk; a memo that cannot be written is left as it is."""
+    rows = list(entries)
+    if not rows:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(_TABLE)
+            connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?)", rows)
+    except (sqlite3.Error, OSError):
+        return
+
+
+def _open(path: Path) -> sqlite3.Connection | None:
+    if not path.is_file():
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        connection.execute("SELECT 1 FROM memo LIMIT 1")
+    except sqlite3.Error:
+        return None
+    return connection

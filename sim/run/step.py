@@ -1,0 +1,208 @@
+"""One step on the device: every kernel of a step graph, layer by layer, with its ledger.
+
+Layers that are built alike and find the same L2 state run once and count many times: after the
+first few layers the state repeats, so this is exact and cheap.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sim.hardware.gpu import KernelRun
+from sim.hardware.residency import EMPTY_L2, L2State, forget_layer
+from sim.kernel.engine import LaunchMode
+from sim.kernel.kernel import Kernel
+from sim.kernel.lower.fusion import fuse, live_in
+from sim.kernel.operators import Operator
+from sim.measure.causes import CAUSES
+from sim.model.step import Block, StepGraph
+from sim.run.device import Device
+from sim.run.result import OperatorRow, TrafficRow
+
+TrafficKey = tuple[str, str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class OperatorSum:
+    """What the kernels of one operator sum to; `sm_ps` are SM-picoseconds by cause."""
+
+    part: str
+    kernels: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    time_ps: int = 0
+    flop: int = 0
+    sm_ps: Counter[str] = field(default_factory=Counter)
+    traffic: Counter[TrafficKey] = field(default_factory=Counter)
+
+    def add(self, other: "OperatorSum", times: int = 1) -> None:
+        """Add another sum `times` times."""
+        self.runs += other.runs * times
+        self.time_ps += other.time_ps * times
+        self.flop += other.flop * times
+        for mine, theirs in (
+            (self.kernels, other.kernels),
+            (self.sm_ps, other.sm_ps),
+            (self.traffic, other.traffic),
+        ):
+            for key, value in theirs.items():
+                mine[key] += value * times  # type: ignore[index]
+
+
+Sums = dict[str, OperatorSum]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRun:
+    """A step: its time, and SM-picoseconds, traffic and FLOP by operator.
+
+    `launch_ps` are all gaps between kernels, `host_ps` what the host adds.
+    """
+
+    operators: Sums
+    sm_count: int
+    launch_ps: int
+    host_ps: int
+
+    @property
+    def time_ps(self) -> int:
+        """Return the length of the step."""
+        kernels = sum(op.time_ps for op in self.operators.values())
+        return kernels + self.launch_ps + self.host_ps
+
+    @property
+    def flop(self) -> int:
+        """Return the useful FLOP of the step."""
+        return sum(op.flop for op in self.operators.values())
+
+    def ledger_ps(self) -> dict[str, int]:
+        """Return the step's time by cause, in ps, summing to `time_ps` exactly."""
+        total: Counter[str] = Counter()
+        for op in self.operators.values():
+            total.update(op.sm_ps)
+        total["launch"] += self.launch_ps * self.sm_count
+        total["host"] += self.host_ps * self.sm_count
+        return share_out(total, self.sm_count, self.time_ps)
+
+    def traffic(self) -> tuple[TrafficRow, ...]:
+        """Return the step's bytes by class, level and direction."""
+        total: Counter[TrafficKey] = Counter()
+        for op in self.operators.values():
+            total.update(op.traffic)
+        return tuple(
+            TrafficRow(traffic=traffic, level=level, direction=direction, size_bytes=size)
+            for (traffic, level, direction), size in sorted(total.items())
+            if size
+        )
+
+    def hbm_bytes(self) -> int:
+        """Return the bytes that HBM moved."""
+        return sum(row.size_bytes for row in self.traffic() if row.level == "hbm")
+
+    def rows(self) -> tuple[OperatorRow, ...]:
+        """Return one row per operator, in execution order."""
+        return tuple(_row(name, op) for name, op in self.operators.items())
+
+
+def share_out(sm_ps: Counter[str], sm_count: int, total_ps: int) -> dict[str, int]:
+    """Return SM-picoseconds as picoseconds of the step: divided, the rest to the largest remainders.
+
+    >>> share_out(Counter(tensor=5, tail=4), 3, 3)["tensor"]
+    2
+    """
+    shares = {cause: sm_ps[cause] // sm_count for cause in CAUSES}
+    by_rest = sorted(CAUSES, key=lambda cause: -(sm_ps[cause] % sm_count))
+    for cause in by_rest[: total_ps - sum(shares.values())]:
+        shares[cause] += 1
+    return shares
+
+
+def run_step(graph: StepGraph, device: Device) -> StepRun:
+    """Run every block of a step on the device, starting with an empty L2."""
+    live_out = _live_out(graph)
+    fused: dict[int, tuple[Operator, ...]] = {}
+    known: dict[tuple[int, L2State], tuple[Sums, L2State]] = {}
+    times: Counter[tuple[int, L2State]] = Counter()
+    l2 = EMPTY_L2
+    for block in graph.blocks:
+        kind = id(block.operators)
+        if kind not in fused:
+            fused[kind] = fuse(block.operators, device.engine.fusions, live_out)
+        place = (kind, l2)
+        if place not in known:
+            known[place] = _run_block(fused[kind], device, l2)
+        times[place] += 1
+        l2 = known[place][1]
+    operators: Sums = {}
+    for place, count in times.items():
+        for name, op in known[place][0].items():
+            operators.setdefault(name, OperatorSum(part=op.part)).add(op, count)
+    runs = sum(op.runs for op in operators.values())
+    return StepRun(
+        operators=operators,
+        sm_count=device.gpu.spec.sm_count,
+        launch_ps=runs * launch_gap_ps(device),
+        host_ps=device.engine.host_time_ps,
+    )
+
+
+def launch_gap_ps(device: Device) -> int:
+    """Return the time between dependent kernels in the engine's launch mode."""
+    spec = device.gpu.spec
+    graph = device.engine.launch is LaunchMode.CUDA_GRAPH
+    return spec.cuda_graph_gap_ps if graph else spec.stream_gap_ps
+
+
+def _live_out(graph: StepGraph) -> frozenset[str]:
+    blocks: Iterable[Block] = {id(block.operators): block for block in graph.blocks}.values()
+    return frozenset().union(*(live_in(block.operators) for block in blocks))
+
+
+def _run_block(operators: Iterable[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
+    sums: Sums = {}
+    for op in operators:
+        total = sums.setdefault(op.name, OperatorSum(part=op.part))
+        for kernel in device.tune(op):
+            run = device.run(kernel, l2)
+            total.add(_summed(kernel, run))
+            l2 = run.l2
+    return sums, forget_layer(l2)
+
+
+def _summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
+    traffic: Counter[TrafficKey] = Counter()
+    columns = (
+        ("l2", "read", run.asked_bytes),
+        ("l2", "write", run.stored_bytes),
+        ("hbm", "read", run.missed_bytes),
+    )
+    for level, direction, sizes in columns:
+        for segment, size in zip(kernel.segments, sizes, strict=True):
+            traffic[segment.traffic.value, level, direction] += size
+    for name, size in run.written_back_bytes.items():
+        traffic[name, "hbm", "write"] += size
+    return OperatorSum(
+        part=kernel.part,
+        kernels=Counter({kernel.name: 1}),
+        runs=1,
+        time_ps=run.time_ps,
+        flop=kernel.flop,
+        sm_ps=Counter(run.sm_ps),
+        traffic=traffic,
+    )
+
+
+def _row(name: str, op: OperatorSum) -> OperatorRow:
+    by_level: Counter[str] = Counter()
+    for (_, level, _), size in op.traffic.items():
+        by_level[level] += size
+    return OperatorRow(
+        part=op.part,
+        operator=name,
+        kernel=" + ".join(sorted(op.kernels)[:3]) + (" + ..." if len(op.kernels) > 3 else ""),
+        runs=op.runs,
+        time_ps=op.time_ps,
+        flop=op.flop,
+        hbm_bytes=by_level["hbm"],
+        l2_bytes=by_level["l2"],
+        bound=max(CAUSES, key=lambda cause: op.sm_ps[cause]),
+    )

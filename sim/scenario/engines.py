@@ -1,0 +1,63 @@
+"""Reads engine profiles, `scenarios/engines/NAME.toml`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from sim.checking import Checker, Cited, Count, Duration, Table, one_of
+from sim.errors import EngineError, InputError
+from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
+from sim.kernel.operators import ELEMENTWISE_KINDS
+from sim.resources import display, find_file, named_files
+from sim.toml_source import TomlSource, read_toml
+
+_Kind = Annotated[str, one_of("element-wise kind", ELEMENTWISE_KINDS)]
+_Chain = Annotated[list[_Kind], Field(min_length=2)]
+
+
+class _Profile(Table):
+    launch: Annotated[str, one_of("launch mode", tuple(LaunchMode))]
+    attention: Annotated[str, one_of("attention variant", tuple(AttentionVariant))]
+    fusions: list[_Chain]
+    merge_projections: bool
+    host_time: Cited[Duration]
+    kv_block_tokens: Count
+    note: str = ""
+
+
+def available_engines(search_dirs: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of all engine profiles in `search_dirs`, sorted."""
+    return tuple(named_files(search_dirs))
+
+
+def load_engine(name_or_path: str, search_dirs: Sequence[Path]) -> Engine:
+    """Return the engine profile of this name or path.
+
+    Raises EngineError with every problem of the profile; if there is no such profile, its only
+    Problem has `name_or_path` as its file.
+    """
+    try:
+        path = find_file(name_or_path, named_files(search_dirs), what="engine")
+        source = read_toml(path, file=display(path))
+    except InputError as error:
+        raise EngineError(error.problems) from error
+    return _engine_of(source, name=path.stem)
+
+
+def _engine_of(source: TomlSource, *, name: str) -> Engine:
+    checker = Checker(source)
+    profile = checker.table(_Profile)
+    if profile is None:
+        raise checker.error(EngineError)
+    return Engine(
+        name=name,
+        launch=LaunchMode(profile.launch),
+        attention=AttentionVariant(profile.attention),
+        fusions=tuple(tuple(chain) for chain in profile.fusions),
+        merge_projections=profile.merge_projections,
+        host_time_ps=profile.host_time.value,
+        kv_block_tokens=profile.kv_block_tokens,
+        note=profile.note,
+    )
