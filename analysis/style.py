@@ -8,6 +8,12 @@ stay apart for colour-blind readers and in print.
 from types import MappingProxyType
 from typing import Final
 
+INK: Final = "#1d2430"
+MUTED: Final = "#5b6573"
+FAINT: Final = "#dfe3e8"
+BODY_PT, SMALL_PT, TITLE_PT = 11, 9, 15
+LIGHT: Final = 0.55
+"""Backgrounds of this luma and above take dark text."""
 _PT, SMALL_PT, TITLE_PT = 11, 9, 15
 
 CAUSE_COLOURS: Final = MappingProxyType(

@@ -12,7 +12,7 @@ WIDTH: Final = 80
 MAX_BATCHES: Final = 5
 MAX_CONTEXTS: Final = 3
 _HEAD: Final = ("contestant", "batch", "context", "step", "tokens/s", "MBU", "most time goes to")
-_NAME_CHARS: Final = 20
+_NAME_CHARS: Final = 18
 
 
 def result_text(result: Result) -> str:
@@ -64,9 +64,9 @@ def aligned(rows: Sequence[tuple[str, ...]], *, left: Iterable[int] = ()) -> lis
     return lines
 
 
-def wrapped(text: str, *, indent: str = "") -> list[str]:
-    """Return `text` as lines of at most 80 columns."""
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent) or [""]
+def wrapped(text: str, *, first: str = "", rest: str = "") -> list[str]:
+    """Return `text` as lines of at most 80 columns, with what stands before first and rest."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest) or [first]
 
 
 def in_columns(names: Sequence[str]) -> list[str]:
@@ -90,7 +90,7 @@ def _cut(name: str) -> str:
 def _cells(point: PointResult) -> tuple[str, ...]:
     where = (str(point.batch), str(point.context))
     if not point.fits:
-        return (*where, "-", "-", "-", f"does not fit ({format_bytes(point.memory.total_bytes)})")
+        return (*where, "-", "-", "-", f"needs {format_bytes(point.memory.total_bytes)}")
     share = point.ledger_ps[point.bound] / sum(point.ledger_ps.values())
     return (
         *where,

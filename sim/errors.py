@@ -80,10 +80,13 @@ class ModelError(InputError):
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that `word` most likely misspells, or None.
+    """Return the known word that `word` most likely misspells or begins, or None.
 
     >>> nearest("qwen3-32", ["qwen3-32b", "llama-2-7b"])
     'qwen3-32b'
+    >>> nearest("h10", ["a100-sxm", "h100-sxm"])
+    'h100-sxm'
     """
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return found[0] if found else None
+    begun = (name for name in known if len(word) > 1 and name.startswith(word))
+    return found[0] if found else next(begun, None)

@@ -157,37 +157,40 @@ def ledger(toy: Toy, memory_ps: int, compute_ps: int) -> dict[str, int]:
     }
 
 
-def operators(toy: Toy, step_ps: int, rows: dict[tuple[str, str], int], flop: int) -> tuple[
-    OperatorRow, ...
-]:  # fmt: skip
+def operators(toy: Toy, rows: dict[tuple[str, str], int], flop: int) -> tuple[OperatorRow, ...]:
     """Return a handful of operators, among them one without FLOP and one without HBM bytes."""
     kv, state = rows.get(("kv", "read"), 0), rows.get(("state", "read"), 0)
-    experts = rows.get(("experts", "read"), 0)
-    weights = toy.fixed_bytes
+    experts, weights = rows.get(("experts", "read"), 0), toy.fixed_bytes
+    dense = flop if not experts else flop // 4
     plan = [
-        ("attention", "qkv_proj", weights // 5, flop // 6, 0.14),
-        ("attention", "out_proj", weights // 8, flop // 8, 0.08),
-        ("mlp", "gate_up_proj", weights // 3, flop // 3, 0.2),
-        ("mlp", "down_proj", weights // 6, flop // 6, 0.1),
-        ("head", "lm_head", weights // 20, flop // 20, 0.04),
-        ("attention", "rope", 0, 10_000_000, 0.01),
-        ("head", "embedding", 400_000, 0, 0.005),
+        ("attention", "qkv_proj", weights // 5, dense // 5),
+        ("attention", "out_proj", weights // 8, dense // 8),
+        ("mlp", "gate_up_proj", weights * 2 // 5, dense * 2 // 5),
+        ("mlp", "down_proj", weights // 5, dense // 5),
+        ("head", "lm_head", weights // 20, dense // 20),
+        ("attention", "rope", 0, 10_000_000),
+        ("head", "embedding", 400_000, 0),
+        ("attention", "decode_attention", kv, kv * 4),
+        ("ssm", "state_update", state * 2, state * 3),
+        ("moe", "experts_gate_up", experts * 2 // 3, flop // 2),
+        ("moe", "experts_down", experts // 3, flop // 4),
     ]
-    if kv:
-        plan.append(("attention", "decode_attention", kv, kv * 4, 0.25))
-    if state:
-        plan.append(("ssm", "state_update", state * 2, state * 3, 0.2))
-    if experts:
-        plan.append(("moe", "experts_gate_up", experts * 2 // 3, flop // 2, 0.3))
-        plan.append(("moe", "experts_down", experts // 3, flop // 4, 0.15))
     return tuple(
         OperatorRow(
-            part=part, operator=name, kernel=f"{name}_64x64", runs=toy.layers,
-            time_ps=int(step_ps * share), flop=ops, hbm_bytes=size, l2_bytes=size * 2 + 4096,
+            part=part,
+            operator=name,
+            kernel=f"{name}_64x64",
+            runs=toy.layers,
+            time_ps=max(size * 10**12 // PEAK_BYTES_PER_S, ops * 10**12 // PEAK_FLOP_PER_S) * 9 // 8
+            + toy.layers * 4_000_000,
+            flop=ops,
+            hbm_bytes=size,
+            l2_bytes=size * 2 + 4096,
             bound="hbm_bandwidth",
         )
-        for part, name, size, ops, share in plan
-    )  # fmt: skip
+        for part, name, size, ops in plan
+        if size or part in ("attention", "head")
+    )
 
 
 def point(toy: Toy, batch: int, context: int) -> PointResult:
@@ -224,7 +227,7 @@ def point(toy: Toy, batch: int, context: int) -> PointResult:
         bound=max(charged, key=lambda cause: charged[cause]),
         ledger_ps=charged,
         traffic=tuple(classes + [replace(row, level="l2") for row in classes]),
-        operators=operators(toy, step_ps, rows, flop),
+        operators=operators(toy, rows, flop),
     )
 
 

@@ -78,14 +78,14 @@ def time_unit(times_ps: Iterable[int]) -> tuple[str, int]:
 
 
 def three_digits(value: float) -> str:
-    """Return a number with three significant digits and no exponent.
+    """Return a number with three significant digits, below 1 with two, and no exponent.
 
     >>> three_digits(0.0123), three_digits(13), three_digits(12345.6)
-    ('0.0123', '13.0', '12,346')
+    ('0.012', '13.0', '12,346')
     """
     if value >= 99.95:  # noqa: PLR2004
         return f"{value:,.0f}"
-    text = f"{value:#.3g}"
+    text = f"{value:#.3g}" if value >= 1 else f"{value:.2g}"
     return text if "e" not in text else f"{value:.5f}"
 
 

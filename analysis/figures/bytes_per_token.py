@@ -49,8 +49,8 @@ def draw(result: Result) -> Figure:
     handles = [swatch(TRAFFIC_COLOURS[t], TRAFFIC_LABELS[t]) for t in TRAFFIC_LABELS if t in moved]
     if not all(p.fits for p in points):
         handles.append(misfit_swatch())
-    legend(figure, handles)
-    for index, axes in enumerate(panels(figure, len(layout), columns, top_in=1.65)):
+    top_in = legend(figure, handles) + 0.55
+    for index, axes in enumerate(panels(figure, len(layout), columns, top_in)):
         name, context = layout[index]
         draw_bars(axes, [_bar(p, unit_bytes) for p in rows[index]], TRAFFIC_COLOURS)
         axes.set_xticks(range(len(board.batches)), labels=[str(b) for b in board.batches])

@@ -4,12 +4,14 @@ Importing this module imports matplotlib, so only figures do.
 """
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -24,6 +26,10 @@ from sim.run.write import write_whole
 
 DPI: Final = 160
 WIDTH_IN: Final = 12.8
+HEADING_IN: Final = 0.85
+"""Height of the title and subtitle."""
+CLOSE_IN: Final = 0.34
+"""Tick labels nearer than this would touch."""
 SLIDE_ROWS: Final = 2
 """Rows of panels that fit a slide; figures with more are higher than a slide."""
 
@@ -62,16 +68,16 @@ _DOCTYPE: Final = re.compile(r"<!DOCTYPE.*?>\s*", re.DOTALL)
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply the project's look to everything that is drawn or saved inside."""
-    with mpl.rc_context(dict(_RC)):
+    with mpl.rc_context(cast(Any, _RC)):
         yield
 
 
 def new_figure(title: str, subtitle: str, height_in: float = 7.2) -> Figure:
     """Return an empty figure of slide width with its heading in the top left corner."""
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
-    text = {"x": 0.35 / WIDTH_IN, "ha": "left", "va": "top"}
-    figure.text(y=1 - 0.2 / height_in, s=title, fontsize=TITLE_PT, weight="bold", **text)
-    figure.text(y=1 - 0.55 / height_in, s=subtitle, fontsize=BODY_PT, color=MUTED, **text)
+    x = 0.35 / WIDTH_IN
+    figure.text(x, 1 - 0.2 / height_in, title, va="top", fontsize=TITLE_PT, weight="bold")
+    figure.text(x, 1 - 0.55 / height_in, subtitle, va="top", fontsize=BODY_PT, color=MUTED)
     return figure
 
 
@@ -85,34 +91,33 @@ def height_for(rows: int) -> float:
     return 7.2 if rows <= SLIDE_ROWS else 1.8 + 2.9 * rows
 
 
-def panels(
-    figure: Figure, count: int, columns: int, top_in: float = 1.75, gap_in: float = 0.75
-) -> list[Axes]:
-    """Return `count` panels row by row below a strip of `top_in` for heading and legend."""
+def panels(figure: Figure, count: int, columns: int, top_in: float) -> list[Axes]:
+    """Return `count` panels row by row below a strip of `top_in` inches, titles included."""
     width, height = figure.get_size_inches()
     rows = -(-count // columns)
-    left, right, bottom = 0.85, 0.35, 0.65
-    between = gap_in + 0.35
-    wide = (width - left - right - gap_in * (columns - 1)) / columns
+    left, right, bottom, gap, between = 0.85, 0.35, 0.65, 0.75, 1.1
+    wide = (width - left - right - gap * (columns - 1)) / columns
     tall = (height - top_in - bottom - between * (rows - 1)) / rows
-    boxes = []
+    places = []
     for index in range(count):
         row, column = divmod(index, columns)
-        x, y = left + column * (wide + gap_in), bottom + (rows - 1 - row) * (tall + between)
-        boxes.append((x / width, y / height, wide / width, tall / height))
-    return [figure.add_axes(box) for box in boxes]
+        x, y = left + column * (wide + gap), bottom + (rows - 1 - row) * (tall + between)
+        places.append((x / width, y / height, wide / width, tall / height))
+    return [figure.add_axes(place) for place in places]
 
 
-def legend(figure: Figure, handles: Sequence[Artist], y_in: float = 0.85) -> None:
-    """Put `handles` (they carry their labels) in rows under the heading, left aligned."""
+def legend(figure: Figure, handles: Sequence[Artist]) -> float:
+    """Put `handles` (they carry their labels) in rows under the heading, left aligned.
+
+    Returns the distance in inches from the top of the figure to the foot of the legend.
+    """
     width, height = figure.get_size_inches()
-    longest = max((len(str(h.get_label())) for h in handles), default=1)
-    columns = max(1, min(len(handles), int(11.6 / (0.5 + 0.088 * longest))))
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
     row_by_row = [handle for start in range(columns) for handle in handles[start::columns]]
     figure.legend(
         handles=row_by_row,
         loc="upper left",
-        bbox_to_anchor=(0.3 / width, 1 - y_in / height),
+        bbox_to_anchor=(0.3 / width, 1 - HEADING_IN / height),
         ncols=columns,
         borderaxespad=0,
         borderpad=0,
@@ -121,6 +126,16 @@ def legend(figure: Figure, handles: Sequence[Artist], y_in: float = 0.85) -> Non
         columnspacing=1.6,
         labelspacing=0.35,
     )
+    return HEADING_IN + 0.2 * -(-len(handles) // columns)
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Return the most columns in which `labels`, filled row by row, fit the slide."""
+    for columns in range(len(labels), 1, -1):
+        longest = [max(map(len, labels[column::columns])) for column in range(columns)]
+        if sum(0.58 + 0.082 * letters for letters in longest) < WIDTH_IN - 0.4:
+            return columns
+    return 1
 
 
 def swatch(colour: str, label: str, hatch: str = "") -> Artist:
@@ -167,9 +182,15 @@ def short_name(name: str, inches: float, lines: int = 2, point_size: float = 12)
     return "\n".join(wrapped)
 
 
-def batch_ticks(axes: Axes, positions: Sequence[float], batches: Sequence[int]) -> None:
-    """Label the x axis with batches at `positions`."""
-    axes.set_xticks(list(positions), labels=[str(batch) for batch in batches])
+def batch_ticks(axes: Axes, batches: Sequence[int]) -> None:
+    """Label a logarithmic x axis with `batches`, every other one where they stand too close."""
+    low, high = axes.get_xlim()
+    octaves = math.log2(high / low)
+    inches = float(axes.get_position().width) * WIDTH_IN
+    close = any(math.log2(b / a) / octaves * inches < CLOSE_IN for a, b in pairwise(batches))
+    step = 2 if close else 1
+    shown = [str(b) if (len(batches) - 1 - i) % step == 0 else "" for i, b in enumerate(batches)]
+    axes.set_xticks(list(batches), labels=shown)
     axes.set_xlabel("batch (sequences)")
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -54,8 +54,8 @@ def draw(result: Result) -> Figure:
     )
     winners = fastest(board)
     crossover = crossover_line(board, winners)
-    legend(figure, _handles(board, crossover, winners))
-    for index, axes in enumerate(panels(figure, count, columns)):
+    top_in = legend(figure, _handles(board, crossover, winners)) + 0.55
+    for index, axes in enumerate(panels(figure, count, columns, top_in)):
         _frame(axes, board, index % columns == 0)
         if index < len(board.names):
             name = board.names[index]
@@ -65,7 +65,7 @@ def draw(result: Result) -> Figure:
         else:
             _winner_panel(axes, board, winners)
             _lines(axes, crossover, CROSSOVER_STYLE)
-            axes.set_title(short_name("The fastest, and its lead over the next", 11.6 / columns))
+            axes.set_title(short_name("Fastest, and its lead over the next", 11.6 / columns))
     return figure
 
 
@@ -93,7 +93,7 @@ def fastest(board: Board) -> dict[Cell, str]:
 
 def borders(labels: Labels) -> list[tuple[Cell, Cell]]:
     """Return the neighbouring cells whose labels differ, in grid order."""
-    found = []
+    found: list[tuple[Cell, Cell]] = []
     for (x, y), label in sorted(labels.items()):
         neighbours = ((x + 1, y), (x, y + 1))
         found.extend(((x, y), n) for n in neighbours if labels.get(n, label) != label)

@@ -28,8 +28,10 @@ from sim.units import PS_PER_S, format_rate
 NAMED = 3
 LARGEST_PT2: Final = 900.0
 """Area of the marker of an operator that takes the whole step, in square points."""
-SMALLEST_PT2: Final = 14.0
+SMALLEST_PT2: Final = 28.0
 TERA = 10**12
+APART = 0.08
+"""Least vertical distance of two names, as a share of the axes."""
 PREFIXES: Final = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 
 
@@ -56,17 +58,18 @@ def draw(result: Result) -> Figure:
     )
     ends = {name: _ends(board, name, context) for name in board.names}
     limits = _limits(result, [mark for pair in ends.values() for p in pair for mark in marks(p)])
-    for index, axes in enumerate(panels(figure, len(board.names), columns, top_in=1.7)):
+    parts = [o.part for pair in ends.values() for p in pair for o in p.operators]
+    top_in = legend(figure, _handles(list(dict.fromkeys(parts)))) + 0.4
+    for index, axes in enumerate(panels(figure, len(board.names), columns, top_in)):
         name = board.names[index]
         _frame(axes, limits)
         _roofs(axes, result, result.contestants[index], limits)
         for place, point in enumerate(ends[name]):
             _scatter(axes, marks(point), filled=place == len(ends[name]) - 1)
-        axes.set_title(short_name(name, 11.6 / columns, 1) + _batches(ends[name]))
+        _name_longest(axes, ends[name])
+        axes.set_title(short_name(name, 11.6 / columns - 1.7, 1) + _batches(ends[name]))
         if index % columns == 0:
             axes.set_ylabel("achieved rate (FLOP/s)")
-    parts = [o.part for pair in ends.values() for p in pair for o in p.operators]
-    legend(figure, _handles(list(dict.fromkeys(parts))))
     return figure
 
 
@@ -133,7 +136,7 @@ def _limits(result: Result, found: Sequence[Mark]) -> tuple[float, float, float,
     left = min([m.flop_per_byte for m in found], default=0.1)
     right = max([m.flop_per_byte for m in found], default=ridge)
     bottom = min([m.flop_per_s for m in found], default=left * chip.peak_bytes_per_s)
-    return left / 3, max(right, ridge) * 4, bottom / 4, peak * 3
+    return left / 3, max(right, 3 * ridge) * 4, bottom / 4, peak * 3
 
 
 def _frame(axes: Axes, limits: tuple[float, float, float, float]) -> None:
@@ -173,20 +176,26 @@ def _roofs(
     rates = result.chip.tensor_flop_per_s
     for rate in sorted(set(rates.values()) - {peak}):
         axes.plot([rate / bandwidth, right], [rate, rate], color=MUTED, linewidth=0.8, alpha=0.6)
-    names = ", ".join(name for name in sorted(rates) if rates[name] == peak)
     highest = max(rates.values())
-    axes.plot([left, highest / bandwidth], [left * bandwidth, highest], color=MUTED, linewidth=0.8)
+    slope = ([left, highest / bandwidth], [left * bandwidth, highest])
+    axes.plot(*slope, color=MUTED, linewidth=0.8)
     ridge = peak / bandwidth
     axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color=INK, linewidth=2)
-    label = f"{mine if len(names) > 20 else names} {_si(peak).replace('T', ' T')}FLOPS"  # noqa: PLR2004
+    _note(axes, f"{mine} {peak / TERA:,.0f} TFLOPS", (right, peak), (-4, -4), "right")
+
+
+def _note(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], side: str
+) -> None:
     axes.annotate(
-        label,
-        xy=(right, peak),
-        xytext=(-4, -5),
+        text,
+        xy=place,
+        xytext=offset,
         textcoords="offset points",
-        ha="right",
-        va="top",
+        ha=side,
+        va="top" if side == "right" else "center",
         fontsize=SMALL_PT,
+        zorder=5,
     )
 
 
@@ -207,8 +216,23 @@ def _scatter(axes: Axes, found: Sequence[Mark], filled: bool) -> None:
         )
 
 
+def _name_longest(axes: Axes, ends: Sequence[PointResult]) -> None:
+    """Name the longest operator of each point, the largest batch first, unless names would touch."""
+    taken: list[float] = []
+    for point in reversed(ends):
+        mark = max(marks(point), key=lambda m: m.share, default=None)
+        if mark is None:
+            continue
+        low, high = axes.get_ylim()
+        height = math.log(mark.flop_per_s / low) / math.log(high / low)
+        if all(abs(height - other) > APART for other in taken):
+            taken.append(height)
+            beside = (math.sqrt(LARGEST_PT2 * mark.share) / 2 + 5, -3.0)
+            _note(axes, mark.row.operator, (mark.flop_per_byte, mark.flop_per_s), beside, "left")
+
+
 def _handles(parts: Sequence[str]) -> list[Artist]:
-    style = {"linestyle": "none", "markersize": 9, "markeredgecolor": "white"}
+    style = {"linestyle": "none", "markersize": 9, "markeredgewidth": 0}
     handles = [
         line_sample(
             part, marker=PART_MARKERS.get(part, "h"), color=PART_COLOURS.get(part, MUTED), **style

@@ -59,8 +59,8 @@ def _draw(
     handles = [swatch(CAUSE_COLOURS[c], CAUSE_LABELS[c]) for c in shown]
     if not all(p.fits for p in points):
         handles.append(misfit_swatch())
-    legend(figure, handles)
-    for index, axes in enumerate(panels(figure, len(rows), columns)):
+    top_in = legend(figure, handles) + 0.7
+    for index, axes in enumerate(panels(figure, len(rows), columns, top_in)):
         name = board.names[index]
         bars = [_bar(p, unit_ps) for p in rows[name]]
         draw_bars(axes, bars, CAUSE_COLOURS)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.base import Board, Drawing, sentence
 from analysis.figures.canvas import (
+    WIDTH_IN,
     batch_ticks,
     boxes,
     legend,
@@ -27,6 +28,8 @@ from sim.units import PS_PER_S
 NAMED = 3
 RUG = 0.03
 """Height of one row of the "does not fit" strip, as a share of the axes."""
+LABEL_IN = 0.62
+"""Room for a label at the end of a line."""
 APART = 0.045
 """Least distance of two labels, as a share of the axes."""
 
@@ -39,19 +42,18 @@ def draw(result: Result) -> Figure:
         "Tokens per second against batch, beside the roofline",
         f"{board.heading()} · percentages: tokens/s as a share of the roofline at both ends",
     )
-    lower, upper = _limits(board, contexts)
-    missing = False
-    for index, axes in enumerate(panels(figure, len(contexts), len(contexts))):
-        _frame(axes, board, (lower, upper))
-        missing |= _panel(axes, board, contexts[index])
+    handles = [_handle(index, name) for index, name in enumerate(board.names)]
+    handles.append(line_sample("its roofline", color=MUTED, linestyle="--", linewidth=1))
+    if any(not p.fits for p in result.points if p.context in contexts):
+        handles.append(misfit_swatch("does not fit, in the contestant's colour"))
+    top_in = legend(figure, handles) + 0.4
+    limits = _limits(board, contexts)
+    for index, axes in enumerate(panels(figure, len(contexts), len(contexts), top_in)):
+        _frame(axes, board, limits)
+        _panel(axes, board, contexts[index])
         axes.set_title(f"context {format_context(contexts[index])}")
         if index == 0:
             axes.set_ylabel("throughput (tokens/s)")
-    handles = [_handle(index, name) for index, name in enumerate(board.names)]
-    handles.append(line_sample("its roofline", color=MUTED, linestyle="--", linewidth=1))
-    if missing:
-        handles.append(misfit_swatch("does not fit (hatched, in the contestant's colour)"))
-    legend(figure, handles)
     return figure
 
 
@@ -91,22 +93,29 @@ def _frame(axes: Axes, board: Board, limits: tuple[float, float]) -> None:
     axes.set_yscale("log")
     axes.minorticks_off()
     batches = board.batches
-    axes.set_xlim(batches[0] / 2.6, batches[-1] * 2.6)
+    margin = _margin(axes, batches)
+    axes.set_xlim(batches[0] / margin, batches[-1] * margin)
     axes.set_ylim(*limits)
-    batch_ticks(axes, batches, batches)
+    batch_ticks(axes, batches)
     decades = range(math.floor(math.log10(limits[0])), math.ceil(math.log10(limits[1])) + 1)
     ticks = [m * 10.0**d for d in decades for m in (1, 3) if limits[0] <= m * 10.0**d <= limits[1]]
     axes.set_yticks(ticks, labels=[f"{tick:,.10g}" for tick in ticks])
     axes.grid(linewidth=0.6)
 
 
-def _panel(axes: Axes, board: Board, context: int) -> bool:
-    """Draw all contestants at one context; return whether any point is missing."""
+def _margin(axes: Axes, batches: Sequence[int]) -> float:
+    """Return the factor beyond the outermost batches that leaves room for the end labels."""
+    width = float(axes.get_position().width) * WIDTH_IN
+    exponent = LABEL_IN / (width - 2 * LABEL_IN)
+    return float(max(2.0, batches[-1] / batches[0]) ** exponent)
+
+
+def _panel(axes: Axes, board: Board, context: int) -> None:
+    """Draw all contestants at one context."""
     ends: list[tuple[list[PointResult], str]] = [([], "left"), ([], "right")]
-    missing = False
     for index, name in enumerate(board.names):
         line = board.along_batches(name, context)
-        missing |= _rug(axes, board, (index, name, context))
+        _rug(axes, board, (index, name, context))
         if not line:
             continue
         colour = CONTESTANT_COLOURS[index % 8]
@@ -122,26 +131,24 @@ def _panel(axes: Axes, board: Board, context: int) -> bool:
             markeredgewidth=0.7,
             linewidth=2,
         )
-        ends[0][0].append(line[0])
+        ends[0][0].extend(line[:1] if len(line) > 1 else ())
         ends[1][0].append(line[-1])
     for points, side in ends:
         _end_labels(axes, board, points, side)
-    return missing
 
 
-def _rug(axes: Axes, board: Board, row: tuple[int, str, int]) -> bool:
+def _rug(axes: Axes, board: Board, row: tuple[int, str, int]) -> None:
     """Hatch the batches that do not fit in a row at the foot of the panel."""
     index, name, context = row
     points = [board.at(name, batch, context) for batch in board.batches]
     misfits = [p.batch for p in points if p is not None and not p.fits]
     if not misfits:
-        return False
+        return
     edges = [b / math.sqrt(2) for b in misfits[:1]] + [misfits[-1] * math.sqrt(2)]
     low, high = axes.get_ylim()
     place = [low * (high / low) ** (0.015 + RUG * (index + end)) for end in (0.0, 0.75)]
     rectangle = (edges[0], place[0], edges[1] - edges[0], place[1] - place[0])
     boxes(axes, [rectangle], "white", hatch="/////", edge=CONTESTANT_COLOURS[index % 8])
-    return True
 
 
 def _end_labels(axes: Axes, board: Board, points: Sequence[PointResult], side: str) -> None:

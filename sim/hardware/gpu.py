@@ -12,7 +12,7 @@ from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2
 from sim.hardware.plan import granule_bytes, plan_kernel
 from sim.hardware.residency import EMPTY_L2, L2State, Residency
-from sim.hardware.sm import Sm
+from sim.hardware.sm import Sm, SmLedger
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel
 from sim.kernel.target import Target
@@ -91,15 +91,19 @@ class Gpu:
         cache = L2(env, spec, watch, hbm, residency)
         size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
         plans = plan_kernel(kernel, spec, size)
+        setup_ps = kernel.setup_round_trips * spec.l2_latency_ps
         sms = [
-            Sm(env, spec, watch, l2=cache, plans=plans, sm_class=sm_class, name=f"sm{i}")
+            Sm(
+                env, spec, watch, l2=cache, plans=plans, sm_class=sm_class, setup_ps=setup_ps,
+                name=f"sm{i}",
+            )
             for i, sm_class in enumerate(dispatch(kernel, spec.sm_count, symmetry=self.symmetry))
-        ]
+        ]  # fmt: skip
         env.run()
         time_ps = max(int(env.now), cache.drained_ps, *(sm.pipe_ps for sm in sms))
         run = KernelRun(
             time_ps=time_ps,
-            sm_ps=_sum_ledgers(sms, spec, time_ps),
+            sm_ps=_sum_ledgers(sms, spec, time_ps, cache),
             asked_bytes=tuple(cache.asked_bytes),
             missed_bytes=tuple(cache.missed_bytes),
             stored_bytes=tuple(cache.stored_bytes),
@@ -124,16 +128,32 @@ class _CountingEnvironment(simpy.Environment):
         super().step()
 
 
-def _sum_ledgers(sms: list[Sm], spec: ChipSpec, time_ps: int) -> dict[str, int]:
+def _sum_ledgers(sms: list[Sm], spec: ChipSpec, time_ps: int, l2: L2) -> dict[str, int]:
+    """Return the SM-picoseconds of all SMs by cause, SMs without a CTA included."""
     total = dict.fromkeys(CAUSES, 0)
-    for sm in sms:
-        sm.ledger.charge("tail", time_ps)
-        for cause, ps in sm.ledger.ps.items():
-            total[cause] += ps * sm.multiplicity
-    idle = spec.sm_count - sum(sm.multiplicity for sm in sms)
-    total["launch"] += idle * spec.kernel_start_ps
-    total["tail"] += idle * (time_ps - spec.kernel_start_ps)
+    unused = SmLedger()
+    unused.charge("launch", spec.kernel_start_ps)
+    ledgers = [(sm.ledger, sm.multiplicity) for sm in sms]
+    ledgers.append((unused, spec.sm_count - sum(sm.multiplicity for sm in sms)))
+    for ledger, multiplicity in ledgers:
+        _charge_idle(ledger, time_ps, l2)
+        for cause, ps in ledger.ps.items():
+            total[cause] += ps * multiplicity
     return total
+
+
+def _charge_idle(ledger: SmLedger, time_ps: int, l2: L2) -> None:
+    """Charge an SM's time without a CTA to what holds the others up, if it is shared, else to tail.
+
+    While HBM or L2 is saturated, a CTA on this SM could not have made the kernel faster, so the
+    idle SM is no loss of its own (docs/decisions/0003-idle-sms.md).
+    """
+    start = ledger.until_ps
+    logs = [(channel.busy, "hbm_bandwidth") for channel in l2.hbm.channels]
+    busy, cause = max(
+        [*logs, (l2.busy, "l2_bandwidth")], key=lambda log: log[0].between(start, time_ps)
+    )
+    ledger.charge_wait(time_ps, busy, (cause, "tail"))
 
 
 def _check(kernel: Kernel, run: KernelRun, hbm: Hbm, spec: ChipSpec) -> None:

@@ -108,7 +108,7 @@ class Sm:
 
     __slots__ = (
         "_return_ps", "env", "kernel_start_ps", "l2", "ledger", "multiplicity", "name", "pipe_ps",
-        "plans", "port_ps", "probe",
+        "plans", "port_ps", "probe", "setup_ps",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +120,7 @@ class Sm:
         l2: L2,
         plans: tuple[CtaPlan, ...],
         sm_class: SmClass,
+        setup_ps: int,
         name: str,
     ) -> None:
         self.env = env
@@ -133,12 +134,16 @@ class Sm:
         self.pipe_ps = 0
         self._return_ps = 0
         self.kernel_start_ps = spec.kernel_start_ps
+        self.setup_ps = setup_ps
         for slot in sm_class.slots:
             env.process(self._run_slot(slot))
 
     def _run_slot(self, kinds: tuple[int, ...]) -> Process:
         yield self.env.timeout(self.kernel_start_ps)
         self.ledger.charge("launch", self.env.now)
+        if self.setup_ps:
+            yield self.env.timeout(self.setup_ps)
+            self.ledger.charge("l2_latency", self.env.now)
         for kind in kinds:
             plan = self.plans[kind]
             for phase in plan.phases:

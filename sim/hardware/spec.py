@@ -163,16 +163,21 @@ def load_chip(name_or_path: str, search_dirs: Sequence[Path]) -> ChipSpec:
     Raises SpecError with every problem of the spec; if there is no such chip, its only Problem
     has `name_or_path` as its file.
     """
-    known = named_files(search_dirs)
-    aliases: dict[str, str] = {}
-    if name_or_path not in known:
-        aliases = by_alias(pair for name, path in known.items() for pair in _aliases(name, path))
     try:
-        path = find_file(name_or_path, known, what="chip", aliases=aliases)
+        path = find_chip(name_or_path, search_dirs)
         source = read_toml(path, file=display(path))
     except InputError as error:
         raise SpecError(error.problems) from error
     return _chip_of(source, stem=path.stem)
+
+
+def find_chip(name_or_path: str, search_dirs: Sequence[Path]) -> Path:
+    """Return the spec file of this name, alias or path. Raises InputError if there is none."""
+    known = named_files(search_dirs)
+    aliases: dict[str, str] = {}
+    if name_or_path not in known:
+        aliases = by_alias(pair for name, path in known.items() for pair in _aliases(name, path))
+    return find_file(name_or_path, known, what="chip", aliases=aliases)
 
 
 def parse_chip(text: str, *, file: str, stem: str) -> ChipSpec:

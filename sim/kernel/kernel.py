@@ -95,7 +95,8 @@ class Kernel:
     """A grid, in launch order, of CTA kinds over segments.
 
     `flop` is the useful arithmetic (2mnk for a GEMM): independent of tiling. `ctas_per_sm` is
-    the occupancy. Raises InvariantError for an empty grid, sizes below zero or a load of an
+    the occupancy. `setup_round_trips` are the dependent L2 round trips of every SM's first CTAs:
+    the instruction and constant caches start cold. Raises InvariantError for an empty grid, sizes below zero or a load of an
     unknown segment.
     """
 
@@ -106,11 +107,14 @@ class Kernel:
     segments: tuple[Segment, ...]
     ctas_per_sm: int
     flop: int
+    setup_round_trips: int = 0
 
     def __post_init__(self) -> None:
         """Check the grid."""
         if self.n_ctas <= 0 or self.ctas_per_sm <= 0:
             raise InvariantError(f"kernel {self.name!r} has an empty grid or no occupancy")
+        if len({segment.name for segment in self.segments}) < len(self.segments):
+            raise InvariantError(f"kernel {self.name!r} has two segments of one name")
         for kind, phase in self.phases():
             moves = (*phase.loads, *phase.stores)
             if any(not 0 <= m.segment < len(self.segments) or m.size_bytes < 0 for m in moves):

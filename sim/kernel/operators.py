@@ -101,7 +101,8 @@ class Attention(Operator):
 
     `context` includes the new tokens. Each token sees at most `window` tokens (None: all). Decode
     is `q_len == 1`; prefill is causal. `kv` is the whole cache of the layer, of which only the
-    visible part is read; `kv_read_bytes` is that part.
+    visible part is read; `kv_read_bytes` is that part. `sinks` is one learnt logit per query head
+    (gpt-oss), or None.
     """
 
     batch: int
@@ -117,10 +118,13 @@ class Attention(Operator):
     out: Tensor
     kv_format: KvFormat
     kv_read_bytes: int
+    sinks: Tensor | None = None
 
     def reads(self) -> Iterator[Tensor]:
-        """Yield queries and cache."""
+        """Yield queries, cache and any sinks."""
         yield from (self.q, self.kv)
+        if self.sinks is not None:
+            yield self.sinks
 
     def writes(self) -> Iterator[Tensor]:
         """Yield the attention output."""

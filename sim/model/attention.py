@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Attention, Tensor, Traffic
+from sim.model.component import WithoutState
 from sim.model.emitter import NORM_FLOP, Emitter, Touch, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
 
@@ -31,7 +32,7 @@ def visible_tokens(context: int, q_len: int, window: int | None) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionMixer:
+class AttentionMixer(WithoutState):
     """Attention with `n_kv_heads` cached heads of `head_dim`, shared by `n_q_heads` queries.
 
     `n_in` and `n_out` are the widths it reads and writes; `window` None sees everything;
@@ -97,10 +98,6 @@ class AttentionMixer:
     def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:
         """Return the size of keys and values of the tokens that the window keeps."""
         return self._kv_bytes(kv_format, batch * visible_tokens(context, 1, self.window))
-
-    def state_bytes(self, batch: int) -> int:  # noqa: ARG002 - the component contract
-        """Return 0: there is no state."""
-        return 0
 
     def _kv_bytes(self, kv_format: KvFormat, tokens: int) -> int:
         return 2 * kv_format.bytes_of(tokens * self.n_kv_heads, self.head_dim)
@@ -183,6 +180,7 @@ class AttentionMixer:
                 out=out,
                 kv_format=shape.kv_format,
                 kv_read_bytes=kv.size_bytes,
+                sinks=next((emitter.stored(vector) for vector in self._sinks()), None),
             )
         )
         return out
@@ -204,6 +202,4 @@ def in_place(*views: Tensor) -> tuple[Touch, ...]:
     sizes: dict[str, int] = {}
     for view in views:
         sizes[view.name] = sizes.get(view.name, 0) + view.size_bytes
-    return tuple(
-        part_of(view, sizes.pop(view.name)) for view in views if view.name in sizes
-    )
+    return tuple(part_of(view, sizes.pop(view.name)) for view in views if view.name in sizes)

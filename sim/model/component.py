@@ -36,8 +36,8 @@ class Component(Protocol):
         ...
 
 
-class Stateless:
-    """What components without cache and state share."""
+class WithoutCache:
+    """What components share whose memory does not grow with the context."""
 
     __slots__ = ()
 
@@ -45,6 +45,18 @@ class Stateless:
         """Return 0: there is no cache."""
         return 0
 
+
+class WithoutState:
+    """What components share that carry nothing but, maybe, a cache from token to token."""
+
+    __slots__ = ()
+
     def state_bytes(self, batch: int) -> int:  # noqa: ARG002
         """Return 0: there is no state."""
         return 0
+
+
+class Stateless(WithoutCache, WithoutState):
+    """What components share that keep nothing: feed-forward networks."""
+
+    __slots__ = ()

@@ -18,6 +18,9 @@ class _Required:
 
 REQUIRED: Final = _Required()
 
+SHOWN_CHARACTERS: Final = 60
+"""Longer values are cut in messages."""
+
 
 class Config:
     """Reads fields of one file; every accessor names the key and what was expected.
@@ -162,7 +165,9 @@ class Config:
             Problem(
                 file=self.file,
                 key=self._prefix + keys[0],
-                message="is missing" if len(keys) == 1 else f"is missing (or {', '.join(keys[1:])})",
+                message="is missing"
+                if len(keys) == 1
+                else f"is missing (or {', '.join(keys[1:])})",
                 expected=expected,
             )
         )
@@ -171,7 +176,7 @@ class Config:
 
 def _shown(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def read_config(path: Path) -> Config:
@@ -207,6 +212,4 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - JSON is any
         raise ModelError([problem]) from error
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ModelError(
-            [Problem(file=str(path), message=f"cannot be read: {reason}")]
-        ) from error
+        raise ModelError([Problem(file=str(path), message=f"cannot be read: {reason}")]) from error

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.conv import CausalConv
 from sim.model.emitter import NORM_FLOP, Emitter, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
@@ -29,7 +29,7 @@ def delta_scan_flop(*, heads: int, key: int, value: int, chunk: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatedDeltaNet:
+class GatedDeltaNet(WithoutCache):
     """`n_k_heads` of `k_dim` for queries and keys, `n_v_heads` of `v_dim` with one state each."""
 
     hidden: int
@@ -52,8 +52,10 @@ class GatedDeltaNet:
         return Matrix(name="in_proj_qkvz", n_out=width, n_in=self.hidden)
 
     def _beta_alpha(self) -> Matrix:
-        """Return the projection of write strength and decay, two numbers a head: too narrow
-        to be quantised in blocks."""
+        """Return the projection of write strength and decay, two numbers a head.
+
+        It is too narrow to be quantised in blocks.
+        """
         width = 2 * self.n_v_heads
         return Matrix(name="in_proj_ba", n_out=width, n_in=self.hidden, quantised=False)
 
@@ -89,10 +91,6 @@ class GatedDeltaNet:
         """Yield projections, convolution, decay and the gated norm."""
         yield from (self._in(), self._beta_alpha(), self._conv().vector(), self._decay())
         yield from (self._norm(), self._out())
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of convolution and recurrent states."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.conv import CausalConv, channel_blocks
 from sim.model.emitter import Emitter, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
@@ -19,7 +19,7 @@ SCAN_CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MambaMixer:
+class MambaMixer(WithoutCache):
     """Mamba-1 with `inner` channels of `state` values each.
 
     `inner_norms` normalises dt, B and C (Jamba with learnt weights, FalconMamba without:
@@ -37,9 +37,7 @@ class MambaMixer:
     norm_weights: bool = False
 
     def _in(self) -> Matrix:
-        return Matrix(
-            name="in_proj", n_out=2 * self.inner, n_in=self.hidden, bias=self.proj_bias
-        )
+        return Matrix(name="in_proj", n_out=2 * self.inner, n_in=self.hidden, bias=self.proj_bias)
 
     def _x(self) -> Matrix:
         return Matrix(name="x_proj", n_out=self.dt_rank + 2 * self.state, n_in=self.inner)
@@ -81,10 +79,6 @@ class MambaMixer:
         yield from (self._in(), self._conv().vector(), self._x(), self._dt(), self._decay())
         yield from self._inner_norm()
         yield self._out()
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of convolution and recurrent states."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.conv import CausalConv
 from sim.model.emitter import NORM_FLOP, Emitter, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
@@ -16,7 +16,7 @@ STATE_FLOP = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mamba2Mixer:
+class Mamba2Mixer(WithoutCache):
     """`n_heads` heads of `head_dim` channels, `state` values a channel, B and C per group."""
 
     hidden: int
@@ -74,10 +74,6 @@ class Mamba2Mixer:
         yield from (self._in(), self._conv().vector(), self._decay())
         yield from self._norm()
         yield self._out()
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of convolution and recurrent states."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Gemm, MlaAttention, Tensor, Traffic
 from sim.model.attention import ROPE_FLOP, in_place
+from sim.model.component import WithoutState
 from sim.model.emitter import Emitter, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Norm, Parameter
 
@@ -28,7 +29,7 @@ class Indexer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlaMixer:
+class MlaMixer(WithoutState):
     """MLA with queries from a low-rank projection (`q_lora` None: from one full matrix)."""
 
     hidden: int
@@ -109,10 +110,6 @@ class MlaMixer:
     def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:
         """Return the size of the latent cache."""
         return kv_format.bytes_of(batch * context, self._latent)
-
-    def state_bytes(self, batch: int) -> int:  # noqa: ARG002 - the component contract
-        """Return 0: there is no state."""
-        return 0
 
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append the absorbed form in decode, the expanded form in prefill."""

@@ -36,9 +36,7 @@ class DenseMlp(Stateless):
         )
 
     def _down(self) -> Matrix:
-        return Matrix(
-            name=f"{self.prefix}down", n_out=self.hidden, n_in=self.width, bias=self.bias
-        )
+        return Matrix(name=f"{self.prefix}down", n_out=self.hidden, n_in=self.width, bias=self.bias)
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield the up-projections and the down-projection."""

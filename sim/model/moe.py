@@ -149,9 +149,7 @@ class Moe(Stateless):
     def _emit_permute(self, emitter: Emitter, x: Tensor, routing: Tensor) -> Tensor:
         rows = emitter.shape.tokens * self.top_k
         permuted = emitter.activation("permuted", self.hidden, rows=rows)
-        emitter.elementwise(
-            "permute", "permute", part=PART, reads=(x, routing), writes=(permuted,)
-        )
+        emitter.elementwise("permute", "permute", part=PART, reads=(x, routing), writes=(permuted,))
         return permuted
 
     def _emit_combine(self, emitter: Emitter, reads: tuple[Tensor, ...]) -> Tensor:

@@ -1,11 +1,10 @@
-"""The recurrent block of Griffin (arXiv 2402.19427): a convolution and a gated linear recurrence.
-"""
+"""Griffin's recurrent block (arXiv 2402.19427): a convolution, a gated linear recurrence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.conv import CausalConv, channel_blocks
 from sim.model.emitter import Emitter
 from sim.model.parameters import Matrix, Parameter, Vector
@@ -20,7 +19,7 @@ SCAN_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RgLruMixer:
+class RgLruMixer(WithoutCache):
     """`width` channels with one state value each; gates are block-diagonal over `n_heads`."""
 
     hidden: int
@@ -71,10 +70,6 @@ class RgLruMixer:
         yield from (*self._in(), self._conv().vector(), *self._gates(), self._decay())
         yield self._out()
 
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
-
     def state_bytes(self, batch: int) -> int:
         """Return the size of convolution and recurrent states."""
         return self._conv().state_bytes(batch) + self._recurrence().state_bytes(batch)
@@ -90,7 +85,7 @@ class RgLruMixer:
         values = emitter.shape.tokens * self.width
         emitter.elementwise(
             "gate",
-            "gate",
+            "lru_gate",
             part=PART,
             reads=(out, y),
             writes=(out,),

@@ -7,8 +7,8 @@ small yet 2D weights").
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.emitter import Emitter
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
 
@@ -70,7 +70,7 @@ def emit_token_shift(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelMix:
+class ChannelMix(WithoutCache):
     """RWKV's feed-forward network: squared ReLU, with a sigmoid gate if `receptance` (RWKV-6)."""
 
     hidden: int
@@ -95,11 +95,8 @@ class ChannelMix:
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield mixing weights and matrices."""
-        yield from (self._mix(), *self._matrices(), *self._gate())
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
+        yield self._mix()
+        yield from (*self._matrices(), *self._gate())
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of the remembered last token."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
-from sim.model.emitter import NORM_FLOP, Emitter
+from sim.model.component import WithoutCache
+from sim.model.emitter import Emitter
 from sim.model.parameters import PLAIN_BYTES, Matrix, Norm, Parameter, Vector
 from sim.model.recurrence import Recurrence
 from sim.model.rwkv import SCAN_CHUNK, emit_low_rank, emit_token_shift, low_rank, shift_bytes
@@ -17,7 +17,7 @@ STATE_FLOP = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rwkv6Mixer:
+class Rwkv6Mixer(WithoutCache):
     """`attention_width / head_dim` heads, each with a state of `head_dim` squared."""
 
     hidden: int
@@ -40,9 +40,7 @@ class Rwkv6Mixer:
         """Return the low-rank map that makes all five mixes; its second half is five blocks."""
         n = len(MIXED)
         return (
-            Matrix(
-                name="mix.down", n_out=n * self.mix_rank, n_in=self.hidden, quantised=False
-            ),
+            Matrix(name="mix.down", n_out=n * self.mix_rank, n_in=self.hidden, quantised=False),
             Matrix(name="mix.up", n_out=n * self.hidden, n_in=self.mix_rank, quantised=False),
         )
 
@@ -88,10 +86,6 @@ class Rwkv6Mixer:
         yield from self._projections().values()
         yield from (self._decay(), self._norm().vector("group_norm"), self._out())
 
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
-
     def state_bytes(self, batch: int) -> int:
         """Return the size of the last token and of the matrix states."""
         return shift_bytes(batch, self.hidden) + self._recurrence().state_bytes(batch)
@@ -131,7 +125,7 @@ class Rwkv6Mixer:
         emitter.norm(self._norm(), "group_norm", out, out, part=PART)
         emitter.elementwise(
             "gate",
-            "gate",
+            "output_gate",
             part=PART,
             reads=(out, gate),
             writes=(out,),

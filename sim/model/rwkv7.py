@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.delta_net import delta_scan_flop
 from sim.model.emitter import Emitter
 from sim.model.parameters import PLAIN_BYTES, Matrix, Norm, Parameter, Vector
@@ -17,7 +17,7 @@ STATE_FLOP = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rwkv7Mixer:
+class Rwkv7Mixer(WithoutCache):
     """Heads of `head_dim`; low-rank maps make decay, in-context rate, value mix and gate.
 
     `is_first` is the first layer, whose values every later layer mixes with: it has no value mix.
@@ -81,15 +81,12 @@ class Rwkv7Mixer:
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield mixes, projections, low-rank maps, key scales, bonus, group norm and output."""
-        yield from (self._mix(), *self._projections().values())
+        yield self._mix()
+        yield from self._projections().values()
         for pair in self._maps().values():
             yield from pair
         yield from (self._key_scales(), self._bonus(), self._norm().vector("group_norm"))
         yield self._out()
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of the last token and of the matrix states."""
@@ -98,9 +95,7 @@ class Rwkv7Mixer:
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append token shift, projections, low-rank maps, delta rule, norm, bonus and gate."""
         names = ("r", "w", "k", "v", "a", "g")
-        shifted = emit_token_shift(
-            emitter, x, self._mix(), names, hidden=self.hidden, part=PART
-        )
+        shifted = emit_token_shift(emitter, x, self._mix(), names, hidden=self.hidden, part=PART)
         mixed = dict(zip(names, shifted, strict=True))
         heads = {
             key: emitter.gemm(matrix, mixed[key], matrix.name, part=PART)

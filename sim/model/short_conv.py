@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Tensor
+from sim.model.component import WithoutCache
 from sim.model.conv import CausalConv
 from sim.model.emitter import Emitter, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter
@@ -13,7 +13,7 @@ PART = "short_conv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShortConv:
+class ShortConv(WithoutCache):
     """Project to B, C and x; convolve B·x over `kernel` tokens; multiply by C; project back."""
 
     hidden: int
@@ -32,10 +32,6 @@ class ShortConv:
     def parameters(self) -> Iterator[Parameter]:
         """Yield both projections and the convolution."""
         yield from (self._in(), self._conv().vector(), self._out())
-
-    def kv_bytes(self, kv_format: KvFormat, *, batch: int, context: int) -> int:  # noqa: ARG002
-        """Return 0: nothing grows with the context."""
-        return 0
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of the convolution states."""

@@ -55,7 +55,7 @@ class StepGraph:
         Nodes are `BLOCK/NAME` with the attribute `operator`, edges carry the name `tensor`.
         Activation buffers are reused, so an edge means "the value read", not "the memory".
         """
-        import networkx  # noqa: PLC0415, ICN001 - slow to import, needed by few
+        import networkx  # noqa: PLC0415 - slow to import, needed by few
 
         graph: nx.DiGraph[str] = networkx.DiGraph()
         writers: dict[tuple[int | None, str], str] = {}

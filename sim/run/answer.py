@@ -275,18 +275,21 @@ def _switch(grid: Cells) -> str:
 def representative(points: Iterable[PointResult], axis: int) -> int:
     """Return the batch (`axis` 0) or context (1) to show when only one can be shown.
 
-    It is the middle one of those at which every point fits, else at which at least half of them
-    do, else at which most do. Raises ValueError without points.
+    It is the middle one of those at which every point fits if these are at least half of all,
+    else of those at which at least half of the points fit, else of those at which most do. Raises
+    ValueError without points.
     """
     fitting: dict[int, list[bool]] = {}
     for p in points:
         fitting.setdefault((p.batch, p.context)[axis], []).append(p.fits)
     shares = {value: sum(fits) / len(fits) for value, fits in sorted(fitting.items())}
-    for least in (1.0, 0.5, max(shares.values(), default=0.0)):
-        best = [value for value, share in shares.items() if share >= least]
-        if best:
-            return best[(len(best) - 1) // 2]
-    raise ValueError("no points to choose from")
+    if not shares:
+        raise ValueError("no points to choose from")
+    best: list[int] = []
+    for least, enough in ((1.0, len(shares) / 2), (0.5, 1), (max(shares.values()), 1)):
+        best = best or [value for value, share in shares.items() if share >= least]
+        best = best if len(best) >= enough else []
+    return best[(len(best) - 1) // 2]
 
 
 def _misfits(

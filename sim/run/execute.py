@@ -65,9 +65,10 @@ def _all_known(tasks: list[Task]) -> bool:
 def _run_task(task: Task) -> tuple[list[PointResult], list[Entry]]:
     scenario, index, batch, path = task
     with closing(Memo(path)) as memo:
-        runner = PointRunner(scenario=scenario, memo=memo)
-        contestant = scenario.contestants[index]
-        points = [runner.run(contestant, batch, context) for context in scenario.grid.contexts]
+        runner = PointRunner(
+            scenario=scenario, contestant=scenario.contestants[index], memo=memo
+        )
+        points = [runner.run(batch, context) for context in scenario.grid.contexts]
         return points, memo.take_added()
 
 
@@ -112,7 +113,7 @@ def _contestant_info(contestant: Contestant) -> ContestantInfo:
         parameters=model.parameters(),
         active_parameters=model.active_parameters(),
         weights_bytes=weights_bytes(model, contestant.weights),
-        kv_bytes_per_token=kv_bytes(model, contestant.kv, 1, 1),
+        kv_bytes_per_token=kv_bytes(model, contestant.kv, batch=1, context=1),
         notes=model.notes,
     )
 

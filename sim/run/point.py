@@ -1,59 +1,76 @@
 """One point of a scenario: memory need, step graph, step on the device, metrics."""
 
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from sim.hardware.gpu import Gpu
-from sim.kernel.operators import Traffic
-from sim.model.memory import activations_bytes, kv_bytes, state_bytes, weights_bytes
-from sim.model.routing import draw_routing, scale_counts
+from sim.model.memory import activation_bytes, kv_bytes, state_bytes, weights_bytes
 from sim.model.step import StepGraph, build_step
 from sim.run.device import Device
+from sim.run.draws import routing_draws
 from sim.run.memo import Memo, key_of
 from sim.run.result import MemoryNeed, PointResult
 from sim.run.step import StepRun, run_step
-from sim.scenario.scenario import Contestant, RoutingKind, Scenario
+from sim.scenario.scenario import Contestant, Scenario
 from sim.units import PS_PER_S, transfer_ps, work_ps
-
-# Streams of random numbers are independent per use: this one draws routings.
-_ROUTING_STREAM = 1
-
 
 @dataclass(slots=True, kw_only=True)
 class PointRunner:
-    """Runs the points of one scenario on one device."""
+    """Runs the points of one contestant of a scenario on one device."""
 
     scenario: Scenario
+    contestant: Contestant
     memo: Memo
+    _activations: dict[int, int] = field(default_factory=dict)
+    _question: bytes = b""
 
-    def run(self, contestant: Contestant, batch: int, context: int) -> PointResult:
+    def __post_init__(self) -> None:
+        """Hash what all points share."""
+        scenario = self.scenario
+        fingerprint = _gpu(scenario).fingerprint()
+        self._question = key_of(fingerprint, scenario.engine, scenario.seed, self.contestant)
+
+    def run(self, batch: int, context: int) -> PointResult:
         """Return the result of one point; a point that does not fit is a result, too."""
-        need = memory_need(contestant, batch, context, self.scenario)
-        if not need.fits:
-            return _unfit(contestant, batch, context, need)
-        key = key_of("point", self._question(contestant), batch, context)
+        key = key_of("point", self._question, batch, context)
         known = self.memo.get(key)
         if isinstance(known, PointResult):
             return known
-        result = self._simulate(contestant, batch, context, need)
+        need = self._need(batch, context)
+        unfit = _unfit(self.contestant, batch, context, need)
+        result = self._simulate(batch, context, need) if need.fits else unfit
         self.memo.put(key, result)
         return result
 
-    def _question(self, contestant: Contestant) -> tuple[object, ...]:
-        scenario = self.scenario
-        return (
-            _gpu(scenario).fingerprint(), scenario.engine, scenario.seed, contestant,
-        )  # fmt: skip
+    def _need(self, batch: int, context: int) -> MemoryNeed:
+        model = self.contestant.model
+        if batch not in self._activations:
+            self._activations[batch] = activation_bytes(self._graph(batch, context))
+        return MemoryNeed(
+            weights_bytes=weights_bytes(model, self.contestant.weights),
+            kv_bytes=kv_bytes(model, self.contestant.kv, batch=batch, context=context),
+            state_bytes=state_bytes(model, batch=batch),
+            activations_bytes=self._activations[batch],
+            capacity_bytes=self.scenario.hardware.hbm_bytes,
+        )
 
-    def _simulate(
-        self, contestant: Contestant, batch: int, context: int, need: MemoryNeed
-    ) -> PointResult:
+    def _simulate(self, batch: int, context: int, need: MemoryNeed) -> PointResult:
         gpu = _gpu(self.scenario)
         device = Device(gpu=gpu, engine=self.scenario.engine, memo=self.memo)
-        graph = step_graph(self.scenario, contestant, batch, context)
-        step = run_step(graph, device)
-        return _result(contestant, batch, context, need, step, gpu)
+        step = run_step(self._graph(batch, context), device)
+        return _result(self.contestant, batch, context, need, step, gpu)
+
+    def _graph(self, batch: int, context: int) -> StepGraph:
+        scenario, contestant = self.scenario, self.contestant
+        return build_step(
+            contestant.model,
+            batch=batch,
+            q_len=1,
+            context=context,
+            weight_format=contestant.weights,
+            kv_format=contestant.kv,
+            merge_projections=scenario.engine.merge_projections,
+            routing_draws=routing_draws(scenario.seed, contestant, batch),
+        )
 
 
 def _gpu(scenario: Scenario) -> Gpu:
@@ -62,62 +79,6 @@ def _gpu(scenario: Scenario) -> Gpu:
         spec=scenario.hardware,
         symmetry=simulation.symmetry,
         granule_bytes=simulation.granule_bytes,
-    )
-
-
-def memory_need(
-    contestant: Contestant, batch: int, context: int, scenario: Scenario
-) -> MemoryNeed:
-    """Return what a point needs on the chip."""
-    model = contestant.model
-    return MemoryNeed(
-        weights_bytes=weights_bytes(model, contestant.weights),
-        kv_bytes=kv_bytes(model, contestant.kv, batch, context),
-        state_bytes=state_bytes(model, batch),
-        activations_bytes=activations_bytes(model, batch, 1),
-        capacity_bytes=scenario.hardware.hbm_bytes,
-    )
-
-
-def step_graph(
-    scenario: Scenario, contestant: Contestant, batch: int, context: int
-) -> StepGraph:
-    """Return the decode step of a point, with its routing drawn from the scenario's seed."""
-    return build_step(
-        contestant.model,
-        batch=batch,
-        q_len=1,
-        context=context,
-        weight_format=contestant.weights,
-        kv_format=contestant.kv,
-        merge_projections=scenario.engine.merge_projections,
-        routing_draws=routing_draws(scenario.seed, contestant, batch),
-    )
-
-
-def routing_draws(seed: int, contestant: Contestant, tokens: int) -> tuple[tuple[int, ...], ...]:
-    """Return the routing draws of a batch; layer i uses draw i modulo their number.
-
-    They depend on seed, routing and batch alone, so every context of a batch sees the same ones.
-    """
-    moe = contestant.model.moe
-    if moe is None:
-        return ()
-    routing = contestant.routing
-    if routing.kind is RoutingKind.COUNTS and routing.counts is not None:
-        scaled = scale_counts(routing.counts, tokens=tokens, top_k=moe.top_k)
-        return (scaled,)
-    rng = np.random.default_rng([seed, _ROUTING_STREAM, tokens])
-    return tuple(
-        draw_routing(
-            routing.kind.value,
-            tokens=tokens,
-            n_experts=moe.n_experts,
-            top_k=moe.top_k,
-            rng=rng,
-            exponent=routing.exponent or 1.0,
-        )
-        for _ in range(routing.draws)
     )
 
 
@@ -155,13 +116,4 @@ def _result(
         ledger_ps=ledger,
         traffic=step.traffic(),
         operators=step.rows(),
-    )
-
-
-def expert_bytes(point: PointResult) -> int:
-    """Return the expert bytes that HBM read in a point's step."""
-    return sum(
-        row.size_bytes
-        for row in point.traffic
-        if (row.traffic, row.level, row.direction) == (Traffic.EXPERTS.value, "hbm", "read")
     )

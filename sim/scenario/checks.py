@@ -1,61 +1,53 @@
 """Checks of a scenario that need its chip, its models, or two of its keys at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sim.checking import Checker
 from sim.hardware.spec import ChipSpec
-from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS, WeightFormat
+from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
 from sim.model.architecture import Model
-from sim.model.memory import activations_bytes, kv_bytes, state_bytes, weights_bytes
+from sim.model.memory import kv_bytes, state_bytes, weights_bytes
 from sim.model.moe import Moe
 from sim.scenario.scenario import RoutingKind
 from sim.scenario.schema import ContestantTable, GridTable, RoutingTable
 from sim.toml_source import KeyPath
 
 
-def check_grid(checker: Checker, grid: GridTable | None) -> None:
+def check_grid(checker: Checker) -> None:
     """Note values that stand twice in one axis."""
-    for axis, values in (("batch", grid.batch), ("context", grid.context)) if grid else ():
+    for axis in ("batch", "context"):
+        listed = checker.source.get(("grid", axis))
+        values = listed if isinstance(listed, list) else []
         for index, value in enumerate(values):
             if value in values[:index]:
                 checker.wrong(("grid", axis, index), "stands in this list already")
 
 
-def check_names(checker: Checker) -> None:
+def check_names(checker: Checker, models: Sequence[Model | None]) -> None:
     """Note contestants that would have the same label."""
-    listed = checker.source.get(("contestants",))
     seen: dict[str, int] = {}
-    for index, entry in enumerate(listed if isinstance(listed, list) else []):
-        if not isinstance(entry, dict):
-            continue
-        key = "name" if "name" in entry else "model"
-        label = entry.get(key)
+    for index, model in enumerate(models):
+        name = checker.source.get(("contestants", index, "name"))
+        label = model.name if name is None and model else name
         if isinstance(label, str) and seen.setdefault(label, index) != index:
             checker.wrong(
-                ("contestants", index, key),
-                f"is also the name of contestants.{seen[label]}",
+                ("contestants", index, "model" if name is None else "name"),
+                f"{label!r} is also the name of contestants.{seen[label]}",
                 expected="a name of its own",
             )
 
 
 def check_contestant(
-    checker: Checker,
-    index: int,
-    entry: ContestantTable,
-    model: Model,
-    *,
-    chip: ChipSpec | None,
-    grid: GridTable | None,
+    checker: Checker, index: int, model: Model, chip: ChipSpec | None, grid: GridTable | None
 ) -> None:
     """Note what model, chip and grid make impossible: formats, routing, size."""
     path: KeyPath = ("contestants", index)
     if chip:
-        _check_compute(checker, (*path, "weights"), WEIGHT_FORMATS[entry.weights], chip)
-    if entry.routing:
-        _check_routing(checker, (*path, "routing"), entry.routing, model)
-    if entry.routing and entry.routing.counts is not None and model.moe and grid:
-        _check_counts(checker, (*path, "routing", "counts"), entry.routing.counts, model.moe, grid)
-    if chip and grid:
+        _check_compute(checker, (*path, "weights"), chip)
+    if checker.source.get((*path, "routing")) is not None:
+        _check_routing(checker, (*path, "routing"), model, grid)
+    entry = checker.valid(ContestantTable, path)
+    if chip and grid and entry:
         needs = memory_needs(
             model, entry.weights, entry.kv, batch=min(grid.batch), context=min(grid.context)
         )
@@ -65,12 +57,15 @@ def check_contestant(
 def memory_needs(
     model: Model, weights: str, kv: str, *, batch: int, context: int
 ) -> dict[str, int]:
-    """Return the bytes that a point needs, by what they are for."""
+    """Return the bytes that a point needs at least, by what they are for.
+
+    Activations are left out: their size is known once a step is built, and they never decide
+    whether a model fits at all.
+    """
     return {
         "weights": weights_bytes(model, WEIGHT_FORMATS[weights]),
         "KV": kv_bytes(model, KV_FORMATS[kv], batch=batch, context=context),
-        "state": state_bytes(model, batch),
-        "activations": activations_bytes(model, batch),
+        "state": state_bytes(model, batch=batch),
     }
 
 
@@ -85,30 +80,13 @@ def _check_fits(checker: Checker, path: KeyPath, needs: Mapping[str, int], chip:
         )
 
 
-def _check_counts(
-    checker: Checker, path: KeyPath, counts: list[int], moe: Moe, grid: GridTable
-) -> None:
-    if len(counts) != moe.n_experts:
-        checker.wrong(
-            path, f"has {len(counts)} counts", expected=f"one for each of {moe.n_experts} experts"
-        )
-        return
-    batches = [b for b in grid.batch if sum(counts) != b * moe.top_k or max(counts) > b]
-    if batches:
-        checker.wrong(
-            path,
-            f"holds {sum(counts)} choices and up to {max(counts)} for one expert, "
-            f"which is no routing of batch {batches[0]}",
-            expected=f"{batches[0]} x top-{moe.top_k} choices, at most {batches[0]} for an expert",
-        )
-
-
 def _gb(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f}"
 
 
-def _check_compute(checker: Checker, path: KeyPath, weights: WeightFormat, chip: ChipSpec) -> None:
-    if weights.compute not in chip.tensor_flop_per_s:
+def _check_compute(checker: Checker, path: KeyPath, chip: ChipSpec) -> None:
+    weights = WEIGHT_FORMATS.get(str(checker.source.get(path)))
+    if weights and weights.compute not in chip.tensor_flop_per_s:
         able = [f.name for f in WEIGHT_FORMATS.values() if f.compute in chip.tensor_flop_per_s]
         checker.wrong(
             path,
@@ -117,13 +95,18 @@ def _check_compute(checker: Checker, path: KeyPath, weights: WeightFormat, chip:
         )
 
 
-def _check_routing(checker: Checker, path: KeyPath, routing: RoutingTable, model: Model) -> None:
+def _check_routing(checker: Checker, path: KeyPath, model: Model, grid: GridTable | None) -> None:
     if model.moe is None:
         checker.wrong(path, f"{model.name} has no experts to route to", expected="no routing")
+        return
+    routing = checker.valid(RoutingTable, path)
+    if routing is None:
         return
     kind = RoutingKind(routing.kind)
     _check_option(checker, path, kind, "exponent", RoutingKind.ZIPF)
     _check_option(checker, path, kind, "counts", RoutingKind.COUNTS)
+    if routing.counts:
+        _check_counts(checker, (*path, "counts"), routing.counts, model.moe, grid)
 
 
 def _check_option(
@@ -134,8 +117,23 @@ def _check_option(
     if kind is owner and not present:
         checker.wrong((*path, key), f"is missing: {owner} routing needs it")
     elif kind is not owner and present:
+        checker.wrong((*path, key), f"is of no use to {kind} routing", expected=f"{owner} routing")
+
+
+def _check_counts(
+    checker: Checker, path: KeyPath, counts: list[int], moe: Moe, grid: GridTable | None
+) -> None:
+    if len(counts) != moe.n_experts:
         checker.wrong(
-            (*path, key),
-            f"is of no use to {kind} routing",
-            expected=f"it with {owner} routing only",
+            path, f"has {len(counts)} counts", expected=f"one for each of {moe.n_experts} experts"
         )
+        return
+    for batch in grid.batch if grid else ():
+        if sum(counts) != batch * moe.top_k or max(counts) > batch:
+            checker.wrong(
+                path,
+                f"holds {sum(counts)} choices and up to {max(counts)} for one expert, "
+                f"which is no routing of batch {batch}",
+                expected=f"{batch * moe.top_k} choices, at most {batch} for one expert",
+            )
+            return

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from sim.checking import Checker
-from sim.errors import InputError, ScenarioError
+from sim.errors import InputError, ModelError, ScenarioError
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
-from sim.model import load_model
 from sim.model.architecture import Model
+from sim.model.importer import load_model
 from sim.resources import (
     chip_dirs,
     display,
@@ -20,7 +20,9 @@ from sim.resources import (
     is_path,
     model_dirs,
     named_files,
+    named_models,
     scenario_dirs,
+    unknown_name,
 )
 from sim.scenario.checks import check_contestant, check_grid, check_names
 from sim.scenario.engines import load_engine
@@ -68,6 +70,14 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
     return _resolved(checker, path)
 
 
+def find_model(name_or_path: str) -> Model:
+    """Return the model of this name or path, told like chips and engines if there is none."""
+    known = named_models(model_dirs())
+    if not is_path(name_or_path) and name_or_path not in known:
+        raise ModelError([unknown_name(name_or_path, tuple(known), what="model")])
+    return load_model(name_or_path, search_dirs=model_dirs())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _References:
     """What the names in a scenario mean; None where a name is wrong."""
@@ -81,12 +91,11 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
     table = checker.table(ScenarioTable)
     found = _references(checker, path.parent)
     grid = checker.valid(GridTable, ("grid",))
-    check_grid(checker, grid)
-    check_names(checker)
+    check_grid(checker)
+    check_names(checker, found.models)
     for index, model in enumerate(found.models):
-        entry = checker.valid(ContestantTable, ("contestants", index))
-        if entry and model:
-            check_contestant(checker, index, entry, model, chip=found.chip, grid=grid)
+        if model:
+            check_contestant(checker, index, model, found.chip, grid)
     if table is None or found.chip is None or found.engine is None or checker.problems:
         raise checker.error(ScenarioError)
     return Scenario(
@@ -138,7 +147,7 @@ def _references(checker: Checker, folder: Path) -> _References:
 
     def model(index: int) -> Model | None:
         path: KeyPath = ("contestants", index, "model")
-        return refer(path, lambda text: load_model(text, search_dirs=model_dirs()))
+        return refer(path, find_model)
 
     def engine(text: str) -> Engine:
         return load_engine(text, engine_dirs_)

@@ -67,10 +67,13 @@ def _overridden(source: TomlSource, path: KeyPath, value: object, mark: Mark) ->
     for depth, step in enumerate(path[:-1]):
         parent = _entered(parent, step, path[:depth])
     _put(parent, path[-1], value, path[:-1])
-    below = len(path)
-    values = {at: m for at, m in source.values.items() if at[:below] != path}
-    keys = {at: m for at, m in source.keys.items() if at[:below] != path}
-    return replace(source, data=data, values=values | {path: mark}, keys=keys | {path: mark})
+    depth = len(path)
+    made = {path[:n]: replace(mark, text=None) for n in range(1, depth)}
+    values = {at: m for at, m in source.values.items() if at[:depth] != path}
+    keys = {at: m for at, m in source.keys.items() if at[:depth] != path}
+    return replace(
+        source, data=data, values=made | values | {path: mark}, keys=made | keys | {path: mark}
+    )
 
 
 def _entered(parent: Any, step: str | int, path: KeyPath) -> Any:  # noqa: ANN401  (TOML data)

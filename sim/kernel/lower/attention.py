@@ -19,6 +19,12 @@ from sim.units import ceil_div
 
 # Keys per step of the main loop (FlashAttention-2 and -3 use 64 to 176 for heads of 128).
 BLOCK_TOKENS = 128
+# A flash decode CTA lives about 3 us however short its context: sequence length, page table and
+# address generation are dependent loads, and its epilogue goes through shared memory. The kernel's
+# first CTAs also fetch its long unrolled code (H100, aiconfigurator-core 0.12.0: 8.6 us for one
+# sequence of 16 tokens with append and gaps; 206 us for 8,192 CTAs of context 16).
+_CTA_ROUND_TRIPS = 9
+_SETUP_ROUND_TRIPS = 8
 # Queries per CTA in prefill.
 BLOCK_QUERIES = 128
 _MAX_SPLITS = 128
@@ -91,7 +97,7 @@ def _decode(op: Attention, target: Target, *, split_kv: bool) -> tuple[Kernel, .
     partial = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
     out = segment_of(op.out) if split == 1 else _partials("attention_partials", partial)
     phase = Phase(
-        round_trips=2,
+        round_trips=_CTA_ROUND_TRIPS,
         steps=2 * ceil_div(share, BLOCK_TOKENS),
         loads=(
             Load(segment=0, size_bytes=ceil_div(op.kv_read_bytes, tiles * split)),
@@ -110,6 +116,7 @@ def _decode(op: Attention, target: Target, *, split_kv: bool) -> tuple[Kernel, .
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
         ctas_per_sm=ctas_per_sm,
         flop=2 * op.n_q_heads * widths * tokens * op.batch,
+        setup_round_trips=_SETUP_ROUND_TRIPS,
     )
     if split == 1:
         return (main,)
@@ -145,6 +152,7 @@ def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
     blocks = ceil_div(tokens, BLOCK_TOKENS)
     rows = _rows(op.n_q_heads // op.n_kv_heads, target)
     scores = _partials("attention_scores", 2 * op.batch * op.n_q_heads * tokens)
+    odds = _partials("attention_odds", scores.size_bytes)
     k_bytes = op.kv_read_bytes * op.qk_dim // (op.qk_dim + op.v_dim)
     kv = segment_of(op.kv, op.kv_read_bytes)
 
@@ -173,9 +181,9 @@ def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
     return (
         stage("attention_scores", loads=((kv, k_bytes, 1), (q, q.size_bytes * blocks, blocks)),
               out=scores, count=tiles * blocks, width=op.qk_dim),
-        stage("attention_softmax", loads=((scores, scores.size_bytes, 1),), out=scores,
+        stage("attention_softmax", loads=((scores, scores.size_bytes, 1),), out=odds,
               count=op.batch * op.n_q_heads, width=0),
-        stage("attention_values", loads=((kv, v_bytes, 1), (scores, scores.size_bytes, 1)),
+        stage("attention_values", loads=((kv, v_bytes, 1), (odds, odds.size_bytes, 1)),
               out=out, count=tiles, width=op.v_dim),
     )  # fmt: skip
 
@@ -245,7 +253,8 @@ def lower_mla(op: MlaAttention, target: Target) -> Iterator[tuple[Kernel, ...]]:
     partial = op.batch * queries * (op.kv_lora + 1) * 4 * split
     out = segment_of(op.out) if split == 1 else _partials("attention_partials", partial)
     phase = Phase(
-        round_trips=2,
+        round_trips=_CTA_ROUND_TRIPS,
+        steps=2 * ceil_div(share, 64),
         loads=(
             Load(
                 segment=0,
@@ -274,5 +283,6 @@ def lower_mla(op: MlaAttention, target: Target) -> Iterator[tuple[Kernel, ...]]:
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
         ctas_per_sm=1,
         flop=2 * queries * widths * op.context * op.batch,
+        setup_round_trips=_SETUP_ROUND_TRIPS,
     )
     yield (main,) if split == 1 else (main, _combine(op, out, split))

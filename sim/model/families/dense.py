@@ -118,8 +118,7 @@ def cohere(config: Config) -> Model:
 def _gemma(config: Config, mixer: AttentionMixer, windows: tuple[int | None, ...]) -> Model:
     norm, ffn = Norm(width=hidden_size(config)), mlp(config)
     layers = (
-        pre_norm_layer(replace(mixer, window=size), ffn, norm, post_norm=norm)
-        for size in windows
+        pre_norm_layer(replace(mixer, window=size), ffn, norm, post_norm=norm) for size in windows
     )
     model = decoder(config, layers, norm, tied=True)
     return replace(model, softcap="final_logit_softcapping" in config)

@@ -1,7 +1,7 @@
 """Families that mix attention with a recurrence or a convolution, layer by layer."""
 
 from dataclasses import replace
-from itertools import islice, cycle
+from itertools import cycle, islice
 
 from sim.model.architecture import Layer, Model
 from sim.model.attention import AttentionMixer, QkNorm
@@ -27,12 +27,13 @@ from sim.model.rg_lru import RgLruMixer
 from sim.model.shared_block import SharedBlockMixer, SharedTransformer
 from sim.model.short_conv import ShortConv
 
+Mixers = dict[str, Component]
+"""The component behind each word of a layer list."""
+
 
 def _periodic(config: Config, what: str) -> tuple[bool, ...]:
     period = config.integer(f"{what}_layer_period", default={"attn": 8, "expert": 2}[what])
-    offset = config.integer(
-        f"{what}_layer_offset", default={"attn": 4, "expert": 1}[what], least=0
-    )
+    offset = config.integer(f"{what}_layer_offset", default={"attn": 4, "expert": 1}[what], least=0)
     return tuple(index % period == offset for index in range(layer_count(config)))
 
 
@@ -60,7 +61,7 @@ def jamba(config: Config) -> Model:
     return decoder(config, layers, norm)
 
 
-def _nemotron_components(config: Config) -> dict[str, Component]:
+def _nemotron_components(config: Config) -> Mixers:
     """Return the component behind each letter of `hybrid_override_pattern`.
 
     Mamba's inner width is heads times head size, not `expand` times the width.
@@ -80,13 +81,11 @@ def _nemotron_components(config: Config) -> dict[str, Component]:
     bias = config.flag("attention_bias", default=False)
     attend = replace(attention(config), rotary_dim=0, qkv_bias=bias, o_bias=bias)
     dense = mlp(config, gated=False, bias=config.flag("mlp_bias", default=False))
-    components: dict[str, Component] = {"M": mamba, "*": attend, "-": dense}
+    components: Mixers = {"M": mamba, "*": attend, "-": dense}
     if "E" in config.word("hybrid_override_pattern", default=""):
         width = config.integer("moe_shared_expert_intermediate_size", default=0, least=0)
         experts = group_limits(config, moe(config, "moe_intermediate_size"))
-        components["E"] = replace(
-            experts, gated=False, shared_width=width, correction_bias=True
-        )
+        components["E"] = replace(experts, gated=False, shared_width=width, correction_bias=True)
     return components
 
 
@@ -123,7 +122,7 @@ def granite_hybrid(config: Config) -> Model:
         conv_bias=config.flag("mamba_conv_bias", default=True),
         proj_bias=config.flag("mamba_proj_bias", default=False),
     )
-    mixers = {"mamba": mamba, "attention": _granite_attention(config)}
+    mixers: Mixers = {"mamba": mamba, "attention": _granite_attention(config)}
     ffn = _granite_ffn(config)
     types = config.words("layer_types", "layers_block_type", known=tuple(mixers)) or ()
     expect_length(config, "layer_types", len(types))
@@ -165,7 +164,7 @@ def qwen3_next(config: Config) -> Model:
         "linear_attention" if (i + 1) % period else "full_attention"
         for i in range(layer_count(config))
     )
-    mixers = {"linear_attention": linear, "full_attention": attend}
+    mixers: Mixers = {"linear_attention": linear, "full_attention": attend}
     types = config.words("layer_types", known=tuple(mixers)) or every
     expect_length(config, "layer_types", len(types))
     norm = Norm(width=hidden_size(config))
@@ -190,7 +189,7 @@ def recurrent_gemma(config: Config) -> Model:
         qkv_bias=config.flag("attention_bias", default=False),
         o_bias=True,
     )
-    mixers = {"recurrent": recurrent, "attention": attend}
+    mixers: Mixers = {"recurrent": recurrent, "attention": attend}
     pattern = config.words("block_types", "_block_types", known=tuple(mixers))
     kinds = islice(cycle(pattern or ("recurrent", "recurrent", "attention")), layer_count(config))
     ffn = DenseMlp(hidden=hidden, width=config.integer("intermediate_size") // 2, bias=True)
@@ -219,7 +218,7 @@ def lfm2(config: Config) -> Model:
         bias=config.flag("conv_bias", default=False),
     )
     attend = replace(attention(config, default_kv_heads=8), qk_norm=QkNorm.HEAD)
-    mixers = {"conv": conv, "full_attention": attend}
+    mixers: Mixers = {"conv": conv, "full_attention": attend}
     full = config.integers("full_attn_idxs", default=range(count))
     listed = tuple("full_attention" if index in full else "conv" for index in range(count))
     types = config.words("layer_types", known=tuple(mixers)) or listed
