@@ -11,7 +11,7 @@ from typing import Final
 INK: Final = "#1d2430"
 MUTED: Final = "#5b6573"
 FAINT: Final = "#dfe3e8"
-BODY_PT, SMALL_PT, TITLE_PT = 11, 9, 15
+TITLE_PT, BODY_PT, LEGEND_PT, SMALL_PT = 15, 11, 10.5, 9
 LIGHT: Final = 0.55
 """Backgrounds of this luma and above take dark text."""
 _PT, SMALL_PT, TITLE_PT = 11, 9, 15
@@ -21,6 +21,7 @@ CAUSE_COLOURS: Final = MappingProxyType(
         "tensor": "#b5440f",
         "vector": "#f09433",
         "sfu": "#fbd98a",
+        "sync": "#e59a8f",
         "hbm_bandwidth": "#1f4e96",
         "hbm_latency": "#8db9e8",
         "l2_bandwidth": "#0b6e5d",
@@ -57,23 +58,31 @@ CONTESTANT_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 PART_COLOURS: Final = MappingProxyType(
     {
         "attention": "#1f4e96",
+        "linear_attention": "#8db9e8",
+        "ssm": "#0b6e5d",
+        "recurrent": "#7fd0bd",
+        "short_conv": "#999933",
         "mlp": "#e0812a",
         "moe": "#aa4499",
-        "ssm": "#0b6e5d",
-        "head": "#6b7280",
-        "norm": "#8db9e8",
+        "shared_block": "#882255",
+        "norm": "#6b7280",
         "embedding": "#c3a06b",
+        "head": "#2b303a",
     }
 )
 PART_MARKERS: Final = MappingProxyType(
     {
         "attention": "o",
+        "linear_attention": "h",
+        "ssm": "^",
+        "recurrent": "<",
+        "short_conv": "p",
         "mlp": "s",
         "moe": "D",
-        "ssm": "^",
-        "head": "P",
+        "shared_block": "*",
         "norm": "v",
         "embedding": "X",
+        "head": "P",
     }
 )
 

@@ -38,6 +38,7 @@ def wrong(message: str, expected: str, likely: str | None = None) -> PydanticCus
 
 def one_of(what: str, names: Sequence[str]) -> AfterValidator:
     """Return a validator that accepts only `names`."""
+    names = tuple(str(name) for name in names)
 
     def check(value: str) -> str:
         if value not in names:
@@ -145,13 +146,20 @@ class Checker:
                 file=mark.file or self.source.file,
                 message=message,
                 key=dotted(path),
-                value=exact.text if exact and not at_key else None,
+                value=None if at_key else self._written(path),
                 expected=expected,
                 nearest=likely,
                 line=mark.line,
                 column=mark.column,
             )
         )
+
+    def _written(self, path: KeyPath) -> str | None:
+        """Return the value at `path` as written, None for a table or a missing value."""
+        if exact := self.source.values.get(path):
+            return exact.text
+        value = self.source.get(path)
+        return str(value) if isinstance(value, str | int | Decimal) else None
 
     def refer(self, path: KeyPath, written: str, error: InputError) -> None:
         """Note that what the value at `path` refers to is wrong, one Problem for each of its own.

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sim.cli_table import result_text
+from sim.cli_table import result_text, wrapped
 from sim.errors import InputError, Problem
 from sim.resources import display
 from sim.run import execute
@@ -55,7 +55,8 @@ def run_scenario(options: RunOptions) -> None:
         )
     files = write_all(result, out_dir, scenario.report)
     click.echo(result_text(result))
-    click.echo(f"\n{len(files)} files in {display(out_dir)}: {', '.join(files)}")
+    where = f"{len(files)} files in {display(out_dir)}: {', '.join(files)}"
+    click.echo("\n" + "\n".join(wrapped(where)))
 
 
 def check_out_dir(out_dir: Path, *, force: bool) -> None:

@@ -147,6 +147,7 @@ def ledger(toy: Toy, memory_ps: int, compute_ps: int) -> dict[str, int]:
         "tensor": compute_ps,
         "vector": compute_ps // 6 + toy.layers * 1_500_000,
         "sfu": compute_ps // 20,
+        "sync": compute_ps // 10 + toy.layers * 800_000,
         "hbm_bandwidth": exposed_ps * 22 // 25,
         "hbm_latency": exposed_ps // 12 + toy.layers * 6_000_000,
         "l2_bandwidth": exposed_ps // 60,

@@ -181,22 +181,8 @@ def _roofs(
     axes.plot(*slope, color=MUTED, linewidth=0.8)
     ridge = peak / bandwidth
     axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color=INK, linewidth=2)
-    _note(axes, f"{mine} {peak / TERA:,.0f} TFLOPS", (right, peak), (-4, -4), "right")
-
-
-def _note(
-    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], side: str
-) -> None:
-    axes.annotate(
-        text,
-        xy=place,
-        xytext=offset,
-        textcoords="offset points",
-        ha=side,
-        va="top" if side == "right" else "center",
-        fontsize=SMALL_PT,
-        zorder=5,
-    )
+    note = f"roof: {mine}, {peak / TERA:,.0f} TFLOPS"
+    axes.text(0.03, 0.96, note, transform=axes.transAxes, va="top", fontsize=SMALL_PT)
 
 
 def _scatter(axes: Axes, found: Sequence[Mark], filled: bool) -> None:
@@ -207,7 +193,7 @@ def _scatter(axes: Axes, found: Sequence[Mark], filled: bool) -> None:
             [m.flop_per_byte for m in mine],
             [m.flop_per_s for m in mine],
             s=[max(SMALLEST_PT2, LARGEST_PT2 * m.share) for m in mine],
-            marker=PART_MARKERS.get(part, "h"),
+            marker=PART_MARKERS.get(part, "8"),
             facecolors=colour if filled else "white",
             edgecolors="white" if filled else colour,
             linewidths=0.7 if filled else 1.6,
@@ -217,7 +203,7 @@ def _scatter(axes: Axes, found: Sequence[Mark], filled: bool) -> None:
 
 
 def _name_longest(axes: Axes, ends: Sequence[PointResult]) -> None:
-    """Name the longest operator of each point, the largest batch first, unless names would touch."""
+    """Name the longest operator of each point unless it would touch that of a larger batch."""
     taken: list[float] = []
     for point in reversed(ends):
         mark = max(marks(point), key=lambda m: m.share, default=None)
@@ -227,15 +213,22 @@ def _name_longest(axes: Axes, ends: Sequence[PointResult]) -> None:
         height = math.log(mark.flop_per_s / low) / math.log(high / low)
         if all(abs(height - other) > APART for other in taken):
             taken.append(height)
-            beside = (math.sqrt(LARGEST_PT2 * mark.share) / 2 + 5, -3.0)
-            _note(axes, mark.row.operator, (mark.flop_per_byte, mark.flop_per_s), beside, "left")
+            axes.annotate(
+                mark.row.operator,
+                xy=(mark.flop_per_byte, mark.flop_per_s),
+                xytext=(math.sqrt(LARGEST_PT2 * mark.share) / 2 + 5, -3.0),
+                textcoords="offset points",
+                va="center",
+                fontsize=SMALL_PT,
+                zorder=5,
+            )
 
 
 def _handles(parts: Sequence[str]) -> list[Artist]:
     style = {"linestyle": "none", "markersize": 9, "markeredgewidth": 0}
     handles = [
         line_sample(
-            part, marker=PART_MARKERS.get(part, "h"), color=PART_COLOURS.get(part, MUTED), **style
+            part, marker=PART_MARKERS.get(part, "8"), color=PART_COLOURS.get(part, MUTED), **style
         )
         for part in parts
     ]

@@ -9,7 +9,9 @@ from analysis.figures.canvas import boxes
 from analysis.style import INK, SMALL_PT, text_colour
 
 BAR = 0.82
-LABELLED = 0.085
+ROOMY = 3
+"""Bars over which "does not fit" can be written level."""
+LABELLED = 0.09
 """Shares from this size on carry their percentage."""
 
 
@@ -24,12 +26,8 @@ class Bar:
 def draw_bars(axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str]) -> None:
     """Draw each bar as shares of its sum, in the order of `colours`, with its text above."""
     rectangles: dict[str, list[tuple[float, float, float, float]]] = {key: [] for key in colours}
-    misfits = []
+    misfits = [x for x, bar in enumerate(bars) if not any(bar.parts.values())]
     for x, bar in enumerate(bars):
-        if not any(bar.parts.values()):
-            misfits.append((x - BAR / 2, 0.0, BAR, 1.0))
-            _misfit_label(axes, x)
-            continue
         for key, low, share in _segments(bar.parts, colours):
             rectangles[key].append((x - BAR / 2, low, BAR, share))
             if share >= LABELLED:
@@ -37,7 +35,9 @@ def draw_bars(axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str]) -> No
         axes.text(x, 1.015, bar.above, ha="center", va="bottom", fontsize=SMALL_PT, color=INK)
     for key, found in rectangles.items():
         boxes(axes, found, colours[key])
-    boxes(axes, misfits, "white", hatch="////")
+    boxes(axes, [(x - BAR / 2, 0.0, BAR, 1.0) for x in misfits], "white", hatch="////")
+    for run in _runs(misfits):
+        _misfit_label(axes, run)
     axes.set_xlim(-0.55, len(bars) - 0.45)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
@@ -67,15 +67,27 @@ def _share_label(axes: Axes, place: tuple[float, float], share: float, colour: s
     )
 
 
-def _misfit_label(axes: Axes, x: float) -> None:
+def _runs(places: Sequence[int]) -> list[list[int]]:
+    """Return `places` as runs of neighbours."""
+    runs: list[list[int]] = []
+    for x in places:
+        if runs and x == runs[-1][-1] + 1:
+            runs[-1].append(x)
+        else:
+            runs.append([x])
+    return runs
+
+
+def _misfit_label(axes: Axes, run: Sequence[int]) -> None:
+    """Say once per run of bars that they do not fit, upright if there is no room."""
     axes.text(
-        x,
+        (run[0] + run[-1]) / 2,
         0.5,
         "does not fit",
         ha="center",
         va="center",
-        rotation=90,
+        rotation=0 if len(run) >= ROOMY else 90,
         fontsize=SMALL_PT,
         color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )

@@ -1,9 +1,10 @@
 """The block scheduler: which CTAs run on which SM, decided when the kernel starts.
 
 CTAs are handed out breadth first, one slot of every SM before the second slot of any, as the
-hardware does. A grid of one kind goes round robin; a grid of several kinds goes, in launch order,
-to the slot with the least work so far, which is what dynamic hand-out amounts to when a CTA's time
-follows its bytes. SMs that hold identical lists are one class.
+hardware does. A grid of CTAs of about equal work goes round robin; where work differs (causal
+prefill), each CTA goes, in launch order, to the slot with the least work so far, which is what
+dynamic hand-out amounts to when a CTA's time follows its bytes. SMs that hold identical lists are
+one class.
 """
 
 import heapq
@@ -15,6 +16,8 @@ from sim.kernel.kernel import CtaKind, Kernel
 
 # What a CTA costs beyond its bytes, as bytes: keeps grids of nearly empty CTAs balanced.
 _CTA_BYTES = 4096
+# Work that differs by less is handed out round robin.
+_ABOUT_EQUAL = 1.5
 
 Slots = tuple[tuple[int, ...], ...]
 
@@ -29,7 +32,9 @@ class SmClass:
 
 def dispatch(kernel: Kernel, sm_count: int, *, symmetry: bool) -> tuple[SmClass, ...]:
     """Return the SM classes of a kernel, idle SMs left out; one class per SM without symmetry."""
-    lists = _round_robin(kernel, sm_count) if len(kernel.kinds) == 1 else _greedy(kernel, sm_count)
+    work = [_work(kind) for kind in kernel.kinds]
+    equal = max(work) <= _ABOUT_EQUAL * min(work)
+    lists = _round_robin(kernel, sm_count) if equal else _greedy(kernel, sm_count)
     if not symmetry:
         return tuple(SmClass(multiplicity=1, slots=slots) for slots in lists if any(slots))
     counted = Counter(slots for slots in lists if any(slots))
@@ -38,9 +43,11 @@ def dispatch(kernel: Kernel, sm_count: int, *, symmetry: bool) -> tuple[SmClass,
 
 def _round_robin(kernel: Kernel, sm_count: int) -> Iterator[Slots]:
     n, places = kernel.n_ctas, sm_count * kernel.ctas_per_sm
+    kinds = [index for index, kind in enumerate(kernel.kinds) for _ in range(kind.count)]
     for sm in range(sm_count):
-        firsts = range(sm, places, sm_count)
-        yield tuple((0,) * len(range(first, n, places)) for first in firsts if first < n)
+        yield tuple(
+            tuple(kinds[first::places]) for first in range(sm, places, sm_count) if first < n
+        )
 
 
 def _greedy(kernel: Kernel, sm_count: int) -> Iterator[Slots]:

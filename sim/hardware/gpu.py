@@ -3,21 +3,20 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-import simpy
-
 from sim.errors import InvariantError
 from sim.hardware.address_map import AddressMap, HashedMap
+from sim.hardware.clock import Clock
 from sim.hardware.dispatch import dispatch
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2
 from sim.hardware.plan import granule_bytes, plan_kernel
 from sim.hardware.residency import EMPTY_L2, L2State, Residency
-from sim.hardware.sm import Sm, SmLedger
+from sim.hardware.sm import Sm, SmJob, SmLedger
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel
 from sim.kernel.target import Target
 from sim.measure.causes import CAUSES
-from sim.measure.probe import Probe, SilentProbe
+from sim.measure.probe import Probe
 
 # Generations with the Tensor Memory Accelerator (asynchronous bulk copies into shared memory).
 _BULK_COPY_GENERATIONS = frozenset({"hopper", "blackwell"})
@@ -73,34 +72,33 @@ class Gpu:
         knobs = (self.symmetry, self.granule_bytes, self.granule_scale, self.address_map)
         return (self.spec.fingerprint(), *knobs)
 
-    def run(
-        self, kernel: Kernel, l2: L2State = EMPTY_L2, probe: Probe | None = None
-    ) -> KernelRun:
+    def run(self, kernel: Kernel, l2: L2State = EMPTY_L2, probe: Probe | None = None) -> KernelRun:
         """Simulate `kernel` on an idle device whose L2 holds `l2`."""
         spec = self.spec
-        env = _CountingEnvironment()
-        watch = probe or SilentProbe()
+        env = Clock()
         residency = Residency(spec.l2_bytes, kernel, l2)
         hbm = Hbm(
             spec,
-            watch,
+            probe,
             address_map=self.address_map or HashedMap(n_channels=spec.pseudo_channels),
             segments=kernel.segments,
             symmetry=self.symmetry,
         )
-        cache = L2(env, spec, watch, hbm, residency)
+        cache = L2(env, spec, probe, hbm, residency)
         size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
         plans = plan_kernel(kernel, spec, size)
-        setup_ps = kernel.setup_round_trips * spec.l2_latency_ps
-        sms = [
-            Sm(
-                env, spec, watch, l2=cache, plans=plans, sm_class=sm_class, setup_ps=setup_ps,
+        jobs = [
+            SmJob(
                 name=f"sm{i}",
+                plans=plans,
+                sm_class=sm_class,
+                setup_ps=kernel.setup_round_trips * spec.l2_latency_ps,
             )
             for i, sm_class in enumerate(dispatch(kernel, spec.sm_count, symmetry=self.symmetry))
-        ]  # fmt: skip
+        ]
+        sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
         env.run()
-        time_ps = max(int(env.now), cache.drained_ps, *(sm.pipe_ps for sm in sms))
+        time_ps = max(env.now, cache.drained_ps, *(sm.pipe_ps for sm in sms))
         run = KernelRun(
             time_ps=time_ps,
             sm_ps=_sum_ledgers(sms, spec, time_ps, cache),
@@ -108,24 +106,11 @@ class Gpu:
             missed_bytes=tuple(cache.missed_bytes),
             stored_bytes=tuple(cache.stored_bytes),
             written_back_bytes={t.value: n for t, n in residency.written_back.items()},
-            l2=residency.state(kernel.segments),
+            l2=residency.state(),
             events=env.events,
         )
         _check(kernel, run, hbm, spec)
         return run
-
-
-class _CountingEnvironment(simpy.Environment):
-    """Counts its events, for the benchmark."""
-
-    def __init__(self) -> None:
-        super().__init__(initial_time=0)
-        self.events = 0
-
-    def step(self) -> None:
-        """Process one event."""
-        self.events += 1
-        super().step()
 
 
 def _sum_ledgers(sms: list[Sm], spec: ChipSpec, time_ps: int, l2: L2) -> dict[str, int]:

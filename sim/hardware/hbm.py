@@ -51,7 +51,7 @@ class HbmChannel:
 
     __slots__ = ("busy", "free_ps", "multiplicity", "name", "probe")
 
-    def __init__(self, probe: Probe, name: str, multiplicity: int) -> None:
+    def __init__(self, probe: Probe | None, name: str, multiplicity: int) -> None:
         self.probe = probe
         self.name = name
         self.multiplicity = multiplicity
@@ -69,7 +69,8 @@ class HbmChannel:
         self.free_ps = done + write_ps
         if self.free_ps > start:
             self.busy.add(start, self.free_ps)
-            self.probe.served(self.name, start, self.free_ps, moved_bytes)
+            if self.probe is not None:
+                self.probe.served(self.name, start, self.free_ps, moved_bytes)
         return done
 
 
@@ -80,12 +81,12 @@ class Hbm:
     the bytes read per segment; write-backs are spread evenly and counted by the L2.
     """
 
-    __slots__ = ("_costs", "_per", "_weights", "_write_cost", "channels", "read_bytes")
+    __slots__ = ("_costs", "_per", "channels", "read_bytes")
 
     def __init__(
         self,
         spec: ChipSpec,
-        probe: Probe,
+        probe: Probe | None,
         *,
         address_map: AddressMap,
         segments: Sequence[Segment],
@@ -99,13 +100,15 @@ class Hbm:
         columns = list(zip(*scaled, strict=True))
         groups = Counter(columns) if symmetry else {(*c, i): 1 for i, c in enumerate(columns)}
         self.channels = [HbmChannel(probe, f"hbm{i}", n) for i, n in enumerate(groups.values())]
-        self._weights = [column[: len(scaled)] for column in groups]
         timing = ChannelTiming.of(spec)
         costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
         unit = lcm(*(cost.denominator for cost in costs))
         read, tile, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
-        self._costs = [tile if segment.tiled else read for segment in segments]
-        self._write_cost = write
+        costs_of = [*(tile if segment.tiled else read for segment in segments), write]
+        self._costs = [
+            [weight * cost for weight, cost in zip(column, costs_of, strict=False)]
+            for column in groups
+        ]
         self._per = per * unit
         self.read_bytes = [0] * len(segments)
 
@@ -116,17 +119,18 @@ class Hbm:
 
         Returns when the last read is done, and the log of the channel that finished last.
         """
-        last, slowest = -1, self.channels[0]
         moved = write_bytes
         for segment, size in reads:
             self.read_bytes[segment] += size
             moved += size
-        for channel, weights in zip(self.channels, self._weights, strict=True):
-            load = sum(size * weights[segment] * self._costs[segment] for segment, size in reads)
-            written = write_bytes * weights[-1] * self._write_cost
-            done = channel.serve(
-                arrival_ps, ceil_div(load, self._per), ceil_div(written, self._per), moved
-            )
+        per = self._per
+        last, slowest = -1, self.channels[0]
+        for channel, costs in zip(self.channels, self._costs, strict=True):
+            load = 0
+            for segment, size in reads:
+                load += size * costs[segment]
+            write_ps = ceil_div(write_bytes * costs[-1], per) if write_bytes else 0
+            done = channel.serve(arrival_ps, ceil_div(load, per), write_ps, moved)
             if done > last:
                 last, slowest = done, channel
         return last, slowest.busy

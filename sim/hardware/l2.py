@@ -8,8 +8,9 @@ it and the longer latency of HBM.
 from collections.abc import Sequence
 
 import simpy
-from simpy.core import NORMAL
+from simpy.events import NORMAL
 
+from sim.hardware.clock import Clock
 from sim.hardware.hbm import Hbm
 from sim.hardware.residency import Residency
 from sim.hardware.spec import ChipSpec
@@ -37,12 +38,13 @@ class Arrival(simpy.Event):
 
 
 class _Group:
-    __slots__ = ("arrival", "loads", "sizes")
+    __slots__ = ("arrival", "loads", "missed", "sizes")
 
     def __init__(self, arrival: Arrival, loads: tuple[Load, ...]) -> None:
         self.arrival = arrival
         self.loads = loads
         self.sizes = [0] * len(loads)
+        self.missed = False
 
 
 class L2:
@@ -59,7 +61,12 @@ class L2:
     )  # fmt: skip
 
     def __init__(
-        self, env: simpy.Environment, spec: ChipSpec, probe: Probe, hbm: Hbm, residency: Residency
+        self,
+        env: Clock,
+        spec: ChipSpec,
+        probe: Probe | None,
+        hbm: Hbm,
+        residency: Residency,
     ) -> None:
         self.env = env
         self.probe = probe
@@ -106,7 +113,7 @@ class L2:
     def _call_arbiter(self) -> None:
         if self._arbitration is None:
             event = simpy.Event(self.env)
-            event.callbacks.append(self._arbitrate)  # type: ignore[union-attr]
+            event.callbacks.append(self._arbitrate)
             event._ok, event._value = True, None
             self.env.schedule(event, _LAST)  # type: ignore[arg-type]
             self._arbitration = event
@@ -116,33 +123,39 @@ class L2:
         stores, self._stores = self._stores, {}
         self._arbitration = None
         misses: list[tuple[int, int]] = []
-        missing: dict[int, bool] = {}
         asked = 0
         for phase in sorted(groups) if len(groups) > 1 else groups:
-            group = groups[phase]
-            before = len(misses)
-            asked += self._look_up(group, misses)
-            missing[phase] = len(misses) > before
-        written = self._write(stores)
+            asked += self._look_up(groups[phase], misses)
+        written = self._write(stores) if stores else 0
         start = max(self.env.now, self.free_ps)
         finish = start - (-asked * PS_PER_S // self.rate)
         self.free_ps = finish - (-written * PS_PER_S // self.rate)
         if self.free_ps > start:
             self.busy.add(start, self.free_ps)
-            self.probe.served("l2", start, self.free_ps, asked + written)
+            if self.probe is not None:
+                self.probe.served("l2", start, self.free_ps, asked + written)
         if stores:
             self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
-        self._answer(groups, missing, misses, start, finish)
+        write_back = self.residency.written_back.total() - self._written_back
+        fetched, channel = 0, self.busy
+        if misses or write_back:
+            self._written_back += write_back
+            fetched, channel = self.hbm.serve(start, misses, write_back)
+        for group in groups.values():
+            self._answer(group, finish, fetched, channel)
 
     def _look_up(self, group: _Group, misses: list[tuple[int, int]]) -> int:
+        """Look a group's bytes up; note its misses and return what it asked for."""
         asked = 0
         for load, size in zip(group.loads, group.sizes, strict=True):
             asked += size
-            self.asked_bytes[load.segment] += size
+            segment = load.segment
+            self.asked_bytes[segment] += size
             missed = self.residency.read(load, size)
             if missed:
-                self.missed_bytes[load.segment] += missed
-                misses.append((load.segment, missed))
+                group.missed = True
+                self.missed_bytes[segment] += missed
+                misses.append((segment, missed))
         return asked
 
     def _write(self, stores: dict[int, int]) -> int:
@@ -151,27 +164,16 @@ class L2:
             self.stored_bytes[segment] += stores[segment]
         return sum(stores.values())
 
-    def _answer(
-        self,
-        groups: dict[int, _Group],
-        missing: dict[int, bool],
-        misses: list[tuple[int, int]],
-        start: int,
-        finish: int,
-    ) -> None:
-        write_back = self.residency.written_back_bytes - self._written_back
-        self._written_back += write_back
-        fetched, channel = 0, self.busy
-        if misses or write_back:
-            fetched, channel = self.hbm.serve(start, misses, write_back)
-        now = self.env.now
-        for phase, group in groups.items():
-            arrival = group.arrival
-            if missing[phase] and fetched >= finish:
-                arrival.busy, arrival.causes = channel, ("hbm_bandwidth", "hbm_latency")
-            elif missing[phase]:
-                arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "hbm_latency")
-            else:
-                arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "l2_latency")
-            ready = max(fetched, finish) + self._hbm_ps if missing[phase] else finish + self._hit_ps
-            arrival.succeed_in(ready - now)
+    def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog) -> None:
+        """Let a group's data arrive, and say which server it will have waited for."""
+        arrival = group.arrival
+        if not group.missed:
+            arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "l2_latency")
+            ready = finish + self._hit_ps
+        elif fetched >= finish:
+            arrival.busy, arrival.causes = channel, ("hbm_bandwidth", "hbm_latency")
+            ready = fetched + self._hbm_ps
+        else:
+            arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "hbm_latency")
+            ready = finish + self._hbm_ps
+        arrival.succeed_in(ready - self.env.now)

@@ -9,19 +9,22 @@ from fractions import Fraction
 
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
-from sim.units import ceil_div, work_ps
+from sim.units import PS_PER_S, ceil_div, work_ps
 
 PIPES = ("tensor", "vector", "sfu")
 
 # Enough granules per SM for a smooth pipeline (see tests/properties on halving them).
-_GRANULES_PER_SM = 112
+_GRANULES_PER_SM = 64
 _GRANULES_PER_BUFFER = 4
+_FINE_PER_BUFFER = 12
 _SMALLEST_BYTES = 2048
+# Bytes in flight over bandwidth x latency below which requests are cut finer.
+_AMPLE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granule:
-    """One request of a CTA: bytes per load, the port time, and pipe times in the order of PIPES.
+    """One request of a CTA: bytes per load, time on the port, and (pipe, time) of its work.
 
     `chain_ps` is the latency of its dependent instructions: the CTA cannot take the next granule
     earlier, but the pipes are free for other CTAs.
@@ -30,7 +33,7 @@ class Granule:
     sizes: tuple[int, ...]
     total_bytes: int
     port_ps: int
-    pipes_ps: tuple[int, ...]
+    pipes_ps: tuple[tuple[str, int], ...]
     work_ps: int
     chain_ps: int
 
@@ -55,9 +58,18 @@ class CtaPlan:
 
 
 def granule_bytes(kernel: Kernel, spec: ChipSpec, scale: Fraction) -> int:
-    """Return the request size for a kernel: its bytes per SM over a fixed count, times `scale`."""
+    """Return the request size for a kernel, times `scale`.
+
+    It is the kernel's bytes per SM over a fixed count, but a small part of the buffer where the
+    bytes in flight barely cover the memory latency, as there the pipeline's grain shows.
+    """
     busy_sms = min(spec.sm_count, kernel.n_ctas)
     share = ceil_div(kernel.requested_bytes, busy_sms * _GRANULES_PER_SM)
+    buffer = min(kind.buffer_bytes for kind in kernel.kinds)
+    in_flight = buffer * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
+    covered = spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
+    if in_flight < _AMPLE * covered:
+        share = min(share, buffer // _FINE_PER_BUFFER)
     return max(1, int(max(_SMALLEST_BYTES, share) * scale))
 
 
@@ -92,7 +104,7 @@ def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePl
                 sizes=sizes,
                 total_bytes=sum(sizes),
                 port_ps=work_ps(sum(sizes), port_per_s),
-                pipes_ps=times,
+                pipes_ps=tuple((p, ps) for p, ps in zip(PIPES, times, strict=True) if ps),
                 work_ps=sum(times),
                 chain_ps=_piece(phase.steps * spec.step_latency_ps, i, n),
             )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import simpy
 
+from sim.hardware.clock import Clock
 from sim.hardware.dispatch import SmClass
 from sim.hardware.l2 import L2, Arrival
-from sim.hardware.plan import PIPES, CtaPlan, Granule, PhasePlan
+from sim.hardware.plan import CtaPlan, Granule, PhasePlan
 from sim.hardware.spec import ChipSpec
 from sim.measure.busy import BusyLog
 from sim.measure.causes import CAUSES
@@ -39,7 +40,7 @@ class SmLedger:
             self.until_ps = until_ps
 
     def charge_wait(self, until_ps: int, busy: BusyLog, causes: tuple[str, str]) -> None:
-        """Charge a wait: its overlap with the server's busy time to the first cause, else second."""
+        """Charge a wait: while the server is busy to the first cause, else to the second."""
         if until_ps > self.until_ps:
             saturated = busy.between(self.until_ps, until_ps)
             self.ps[causes[0]] += saturated
@@ -48,7 +49,7 @@ class SmLedger:
 
     def charge_pipes(self, start_ps: int, granule: Granule) -> None:
         """Charge a granule's time on the pipes; the time before `start_ps` must be charged."""
-        for cause, ps in zip(PIPES, granule.pipes_ps, strict=True):
+        for cause, ps in granule.pipes_ps:
             self.ps[cause] += ps
         self.until_ps = start_ps + granule.work_ps
 
@@ -100,52 +101,59 @@ class _Loader:
     def _issue_in(self, wait_ps: int) -> None:
         self.issuing = True
         timeout = self.sm.env.timeout(wait_ps)
-        timeout.callbacks.append(self.fill)  # type: ignore[union-attr]
+        timeout.callbacks.append(self.fill)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmJob:
+    """What a class of SMs does in a kernel: its CTAs, their plans, and the cold start of each slot."""
+
+    name: str
+    plans: tuple[CtaPlan, ...]
+    sm_class: SmClass
+    setup_ps: int
 
 
 class Sm:
     """A class of `multiplicity` identical SMs during one kernel."""
 
     __slots__ = (
-        "_return_ps", "env", "kernel_start_ps", "l2", "ledger", "multiplicity", "name", "pipe_ps",
-        "plans", "port_ps", "probe", "setup_ps",
-    )  # fmt: skip
+        "_return_ps",
+        "env",
+        "job",
+        "kernel_start_ps",
+        "l2",
+        "ledger",
+        "multiplicity",
+        "pipe_ps",
+        "port_ps",
+        "probe",
+    )
 
     def __init__(
-        self,
-        env: simpy.Environment,
-        spec: ChipSpec,
-        probe: Probe,
-        *,
-        l2: L2,
-        plans: tuple[CtaPlan, ...],
-        sm_class: SmClass,
-        setup_ps: int,
-        name: str,
+        self, env: Clock, spec: ChipSpec, probe: Probe | None, *, l2: L2, job: SmJob
     ) -> None:
         self.env = env
         self.probe = probe
         self.l2 = l2
-        self.plans = plans
-        self.multiplicity = sm_class.multiplicity
-        self.name = name
+        self.job = job
+        self.multiplicity = job.sm_class.multiplicity
         self.ledger = SmLedger()
         self.port_ps = 0
         self.pipe_ps = 0
         self._return_ps = 0
         self.kernel_start_ps = spec.kernel_start_ps
-        self.setup_ps = setup_ps
-        for slot in sm_class.slots:
+        for slot in job.sm_class.slots:
             env.process(self._run_slot(slot))
 
     def _run_slot(self, kinds: tuple[int, ...]) -> Process:
         yield self.env.timeout(self.kernel_start_ps)
         self.ledger.charge("launch", self.env.now)
-        if self.setup_ps:
-            yield self.env.timeout(self.setup_ps)
+        if self.job.setup_ps:
+            yield self.env.timeout(self.job.setup_ps)
             self.ledger.charge("l2_latency", self.env.now)
         for kind in kinds:
-            plan = self.plans[kind]
+            plan = self.job.plans[kind]
             for phase in plan.phases:
                 yield from self._run_phase(phase, plan.buffer_bytes)
 
@@ -180,8 +188,9 @@ class Sm:
         now = self.env.now
         through = max(now, self._return_ps + granule.port_ps)
         self._return_ps = through
-        start = through - granule.port_ps
-        self.probe.served(f"{self.name}.port", start, through, granule.total_bytes)
+        if self.probe is not None:
+            start = through - granule.port_ps
+            self.probe.served(f"{self.job.name}.port", start, through, granule.total_bytes)
         self.ledger.charge_wait(now, arrival.busy, arrival.causes)
         return through
 
@@ -191,7 +200,9 @@ class Sm:
         self.ledger.charge("l2_bandwidth", start)
         if granule.work_ps:
             self.ledger.charge_pipes(start, granule)
-            self.probe.served(f"{self.name}.pipe", start, start + granule.work_ps, granule.work_ps)
+            if self.probe is not None:
+                end = start + granule.work_ps
+                self.probe.served(f"{self.job.name}.pipe", start, end, granule.work_ps)
         self.pipe_ps = start + granule.work_ps
         wait = max(self.pipe_ps, start + granule.chain_ps) - self.env.now
         if wait:

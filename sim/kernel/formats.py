@@ -64,9 +64,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
             WeightFormat(
                 name="int8_w8a8", bits=Fraction(8), compute="int8", quantises_activations=True
             ),
-            WeightFormat(
-                name="int4", bits=4 + Fraction(20, 128), compute="bf16", dequantised=True
-            ),
+            WeightFormat(name="int4", bits=4 + Fraction(20, 128), compute="bf16", dequantised=True),
             WeightFormat(
                 name="q4_k_m",
                 bits=Fraction(485, 100),

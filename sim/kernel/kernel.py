@@ -96,8 +96,8 @@ class Kernel:
 
     `flop` is the useful arithmetic (2mnk for a GEMM): independent of tiling. `ctas_per_sm` is
     the occupancy. `setup_round_trips` are the dependent L2 round trips of every SM's first CTAs:
-    the instruction and constant caches start cold. Raises InvariantError for an empty grid, sizes below zero or a load of an
-    unknown segment.
+    the instruction and constant caches start cold. Raises InvariantError for an empty grid, sizes
+    below zero, a load of an unknown segment or two segments of one name.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Kernel:
         if len({segment.name for segment in self.segments}) < len(self.segments):
             raise InvariantError(f"kernel {self.name!r} has two segments of one name")
         for kind, phase in self.phases():
-            moves = (*phase.loads, *phase.stores)
+            moves: tuple[Load | Store, ...] = (*phase.loads, *phase.stores)
             if any(not 0 <= m.segment < len(self.segments) or m.size_bytes < 0 for m in moves):
                 raise InvariantError(f"kernel {self.name!r} moves bytes of no segment: {phase}")
             if kind.count <= 0 or kind.buffer_bytes <= 0:

@@ -25,7 +25,9 @@ class BusyLog:
 
     def until(self, time_ps: int) -> int:
         """Return the busy time before `time_ps`."""
-        i = bisect_right(self._starts, time_ps) - 1
+        last = len(self._starts) - 1
+        late = last >= 0 and time_ps >= self._starts[last]
+        i = last if late else bisect_right(self._starts, time_ps) - 1
         if i < 0:
             return 0
         return self._before[i] + min(time_ps, self._ends[i]) - self._starts[i]

@@ -19,15 +19,6 @@ class Probe(Protocol):
         """Take one service of `amount` bytes (or FLOP) by `server` during [start_ps, end_ps)."""
 
 
-class SilentProbe:
-    """Looks away."""
-
-    __slots__ = ()
-
-    def served(self, server: str, start_ps: int, end_ps: int, amount: int) -> None:
-        """Take nothing."""
-
-
 class RecordingProbe:
     """Keeps every service, for timelines and for the tests of capacity laws."""
 

@@ -3,16 +3,20 @@
 A block ends with the norm that the next one starts from. Engines run the residual addition and
 the norm behind it as one kernel across the layer boundary (vLLM `fused_add_rms_norm`), and cut
 here a uniform model has identical layers, the last one (whose next norm is the final one)
-included.
+included. A quantisation of the next input follows the norm (`quantise_behind_norm`).
 """
 
-from sim.kernel.operators import Operator, Tensor
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from sim.kernel.operators import Elementwise, Operator, Tensor
 from sim.model.architecture import Layer, Model, Sublayer
 from sim.model.emitter import Emitter, StepShape, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Norm
 from sim.model.shared_block import SharedBlockMixer
 
 RESIDUAL = "residual"
+NEXT_QUANTISE = "next_quantise"
 SAMPLE_FLOP = 2
 """Per logit: running maximum and sum, beside one exponential."""
 
@@ -144,3 +148,26 @@ def _emit_sublayer(emitter: Emitter, sublayer: Sublayer, *, hidden: int) -> None
         writes=(stream,),
         flop=emitter.shape.tokens * hidden * len(outs),
     )
+
+
+def quantise_behind_norm(
+    blocks: Sequence[tuple[Operator, ...]],
+) -> Iterator[tuple[Operator, ...]]:
+    """Yield the blocks with a quantisation that starts one moved to the end of the one before.
+
+    There it follows the norm that made its input, as the fused norm-and-quantise kernels have it
+    (vLLM `rms_norm_dynamic_per_token_quant`). Equal results stay one object.
+    """
+    seen: dict[tuple[int, Operator | None], tuple[Operator, ...]] = {}
+    for number, operators in enumerate(blocks):
+        following = _leading_quantise(blocks[number + 1]) if number + 1 < len(blocks) else None
+        key = (id(operators), following)
+        if key not in seen:
+            own = operators if _leading_quantise(operators) is None else operators[1:]
+            seen[key] = own if following is None else (*own, replace(following, name=NEXT_QUANTISE))
+        yield seen[key]
+
+
+def _leading_quantise(operators: tuple[Operator, ...]) -> Operator | None:
+    first = operators[0]
+    return first if isinstance(first, Elementwise) and first.kind == "quantise" else None

@@ -10,7 +10,7 @@ from enum import StrEnum
 from sim.kernel.formats import KvFormat
 from sim.kernel.operators import Attention, Tensor, Traffic
 from sim.model.component import WithoutState
-from sim.model.emitter import NORM_FLOP, Emitter, Touch, part_of
+from sim.model.emitter import NORM_FLOP, Emitter, in_place, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter, Vector
 
 PART = "attention"
@@ -195,11 +195,3 @@ class AttentionMixer(WithoutState):
             flop=2 * emitter.shape.tokens * self.q_width,
             sfu=emitter.shape.tokens * self.q_width,
         )
-
-
-def in_place(*views: Tensor) -> tuple[Touch, ...]:
-    """Return what is touched of buffers; views of one buffer become one touch."""
-    sizes: dict[str, int] = {}
-    for view in views:
-        sizes[view.name] = sizes.get(view.name, 0) + view.size_bytes
-    return tuple(part_of(view, sizes.pop(view.name)) for view in views if view.name in sizes)

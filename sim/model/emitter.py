@@ -67,6 +67,14 @@ def part_of(tensor: Tensor, size_bytes: int) -> Tensor:
     return Tensor(name=tensor.name, size_bytes=size_bytes, traffic=tensor.traffic)
 
 
+def in_place(*views: Tensor) -> tuple[Touch, ...]:
+    """Return disjoint views as touches; views of one buffer become one of their sum."""
+    sizes: dict[str, int] = {}
+    for view in views:
+        sizes[view.name] = sizes.get(view.name, 0) + view.size_bytes
+    return tuple(part_of(view, sizes.pop(view.name)) for view in views if view.name in sizes)
+
+
 class Emitter:
     """Collects operators in execution order; methods return the tensor that was made.
 
@@ -77,7 +85,7 @@ class Emitter:
         self.shape = shape
         self.routing_draw = routing_draw
         self._operators: list[Operator] = []
-        self._quantised: dict[str, Tensor] = {}
+        self._quantised: dict[str, tuple[Tensor, Tensor]] = {}
 
     def operators(self) -> tuple[Operator, ...]:
         """Return what was collected; raises InvariantError if two operators share a name."""
@@ -210,8 +218,9 @@ class Emitter:
     def _ready(self, a: Tensor, weight_format: WeightFormat, *, rows: int, part: str) -> Tensor:
         if not weight_format.quantises_activations:
             return a
-        if a.name in self._quantised:
-            return self._quantised[a.name]
+        source, copy = self._quantised.get(a.name, (None, a))
+        if source == a:
+            return copy
         values = a.size_bytes // PLAIN_BYTES
         size_bytes = weight_format.bytes_of(values) + rows * SCALE_BYTES
         target = Tensor(
@@ -226,7 +235,7 @@ class Emitter:
             writes=(target,),
             flop=3 * values,
         )
-        self._quantised[a.name] = target
+        self._quantised[a.name] = (a, target)
         return target
 
 

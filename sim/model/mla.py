@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Gemm, MlaAttention, Tensor, Traffic
-from sim.model.attention import ROPE_FLOP, in_place
+from sim.model.attention import ROPE_FLOP
 from sim.model.component import WithoutState
-from sim.model.emitter import Emitter, part_of
+from sim.model.emitter import Emitter, in_place, part_of
 from sim.model.parameters import PLAIN_BYTES, Matrix, Norm, Parameter
 
 PART = "attention"

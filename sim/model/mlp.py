@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sim.kernel.operators import Tensor
 from sim.model.component import Stateless
-from sim.model.emitter import Emitter
-from sim.model.parameters import PLAIN_BYTES, Matrix, Parameter
+from sim.model.emitter import Emitter, in_place
+from sim.model.parameters import Matrix, Parameter
 
 GATED_FLOP = 4
 """SiLU or GELU (two FLOP beside the exponential), multiply by the gate, round."""
@@ -53,15 +53,13 @@ class DenseMlp(Stateless):
 def emit_activation(
     emitter: Emitter, ups: tuple[Tensor, ...], values: int, *, prefix: str, part: str
 ) -> Tensor:
-    """Append the activation function over `values` results; two inputs mean a gated one."""
+    """Append the activation function; `ups` are what it reads, `values` how many it makes."""
     out = emitter.activation(f"{prefix}act", values, rows=1)
-    touched = {tensor.name: tensor for tensor in ups}
-    size_bytes = len(ups) * values * PLAIN_BYTES // len(touched)
     emitter.elementwise(
         "activation",
         f"{prefix}activation",
         part=part,
-        reads=tuple((tensor, size_bytes) for tensor in touched.values()),
+        reads=in_place(*ups),
         writes=(out,),
         flop=GATED_FLOP * values,
         sfu=values,

@@ -106,8 +106,7 @@ class Moe(Stateless):
         permuted = self._emit_permute(emitter, x, routing)
         up = emitter.grouped_gemm(self._up(), permuted, "expert_up", part=PART)
         values = tokens * self.top_k * self.width
-        ups = (up, up) if self.gated else (up,)
-        hidden = emit_activation(emitter, ups, values, prefix="expert_", part=PART)
+        hidden = emit_activation(emitter, (up,), values, prefix="expert_", part=PART)
         down = emitter.grouped_gemm(self._down(), hidden, "expert_out", part=PART)
         return self._emit_combine(emitter, (down, routing, *shared))
 

@@ -143,5 +143,5 @@ class SharedBlockMixer:
             flop=shared.size_bytes // PLAIN_BYTES,
         )
         values = emitter.shape.tokens * self.block.width
-        hidden = emit_activation(emitter, (shared, shared), values, prefix="shared_", part=PART)
+        hidden = emit_activation(emitter, (shared,), values, prefix="shared_", part=PART)
         return emitter.gemm(self.block.down(), hidden, "shared_mlp_out", part=PART)

@@ -15,6 +15,7 @@ from sim.model.assembly import (
     head_block,
     layer_block,
     next_norms,
+    quantise_behind_norm,
 )
 from sim.model.emitter import StepShape
 from sim.model.moe import Moe
@@ -103,17 +104,17 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
         merge_projections=merge_projections,
     )
     layers = _layer_blocks(model, shape, routing_draws)
+    blocks = (embedding_block(model, shape), *layers, head_block(model, shape))
     return StepGraph(
         shape=shape,
-        blocks=(
-            Block(index=-1, operators=embedding_block(model, shape)),
-            *layers,
-            Block(index=len(model.layers), operators=head_block(model, shape)),
+        blocks=tuple(
+            Block(index=index, operators=operators)
+            for index, operators in enumerate(quantise_behind_norm(blocks), start=-1)
         ),
     )
 
 
-def _layer_blocks(model: Model, shape: StepShape, draws: Draws) -> Iterator[Block]:
+def _layer_blocks(model: Model, shape: StepShape, draws: Draws) -> Iterator[tuple[Operator, ...]]:
     kinds: dict[tuple[Layer, NextNorms, tuple[int, ...]], tuple[Operator, ...]] = {}
     for index, layer in enumerate(model.layers):
         draw = _draw_of(layer, index, draws)
@@ -121,7 +122,7 @@ def _layer_blocks(model: Model, shape: StepShape, draws: Draws) -> Iterator[Bloc
         kind = (layer, following, draw)
         if kind not in kinds:
             kinds[kind] = layer_block(layer, following, shape, hidden=model.hidden, draw=draw)
-        yield Block(index=index, operators=kinds[kind])
+        yield kinds[kind]
 
 
 def _draw_of(layer: Layer, index: int, draws: Draws) -> tuple[int, ...]:

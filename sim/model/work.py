@@ -40,6 +40,12 @@ def _attention_flop(operator: Attention | MlaAttention) -> int:
     return 2 * operator.batch * heads * width * pairs
 
 
+def experts_read_bytes(operator: GroupedGemm) -> int:
+    """Return the weight bytes that a grouped GEMM reads: those of the experts with a token."""
+    hit = sum(count > 0 for count in operator.tokens_per_expert)
+    return operator.experts.size_bytes * hit // len(operator.tokens_per_expert)
+
+
 def operator_flop(operator: Operator) -> int:
     """Return the FLOP of an operator: 2mnk, 2(qk + v) per visible pair, or its vector work.
 

@@ -20,6 +20,7 @@ CAUSE_LABELS: Final = MappingProxyType(
         "tensor": "tensor cores",
         "vector": "vector ALUs",
         "sfu": "SFUs",
+        "sync": "sync in CTA",
         "hbm_bandwidth": "HBM bandwidth",
         "hbm_latency": "HBM latency",
         "l2_bandwidth": "L2 bandwidth",

@@ -1,6 +1,7 @@
 """Runs a scenario: every point, on several cores, remembered on disk."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -35,7 +36,7 @@ def execute(
         for batch in scenario.grid.batches
     ]
     total = len(tasks) * len(scenario.grid.contexts)
-    report = progress or (lambda done, of: None)
+    report = progress or _silent
     report(0, total)
     points: list[PointResult] = []
     added: list[Entry] = []
@@ -48,11 +49,19 @@ def execute(
     return _result(scenario, _in_order(scenario, points))
 
 
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""
+    del done, total
+
+
 def _map(tasks: list[Task], jobs: int) -> Iterable[tuple[list[PointResult], list[Entry]]]:
     if jobs <= 1 or len(tasks) <= 1 or _all_known(tasks):
         yield from map(_run_task, tasks)
         return
-    with multiprocessing.get_context().Pool(min(jobs, len(tasks))) as pool:
+    workers = min(jobs, len(tasks))
+    # Ctrl-C is for the parent: it ends the pool.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.Pool(workers, initializer=signal.signal, initargs=ignore) as pool:
         # Big batches first: they are the long tasks.
         yield from pool.imap_unordered(_run_task, sorted(tasks, key=lambda task: -task[2]))
 
@@ -65,9 +74,7 @@ def _all_known(tasks: list[Task]) -> bool:
 def _run_task(task: Task) -> tuple[list[PointResult], list[Entry]]:
     scenario, index, batch, path = task
     with closing(Memo(path)) as memo:
-        runner = PointRunner(
-            scenario=scenario, contestant=scenario.contestants[index], memo=memo
-        )
+        runner = PointRunner(scenario=scenario, contestant=scenario.contestants[index], memo=memo)
         points = [runner.run(batch, context) for context in scenario.grid.contexts]
         return points, memo.take_added()
 

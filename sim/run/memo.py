@@ -69,12 +69,14 @@ class Memo:
         if self._connection is None:
             return None
         try:
-            row = self._connection.execute("SELECT value FROM memo WHERE key = ?", (key,)).fetchone()
+            row = self._connection.execute(
+                "SELECT value FROM memo WHERE key = ?", (key,)
+            ).fetchone()
         except sqlite3.Error:
             return None
         if row is None:
             return None
-        answer = pickle.loads(row[0])
+        answer: object = pickle.loads(row[0])
         self._live[key] = answer
         return answer
 

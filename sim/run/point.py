@@ -13,6 +13,7 @@ from sim.run.step import StepRun, run_step
 from sim.scenario.scenario import Contestant, Scenario
 from sim.units import PS_PER_S, transfer_ps, work_ps
 
+
 @dataclass(slots=True, kw_only=True)
 class PointRunner:
     """Runs the points of one contestant of a scenario on one device."""

@@ -5,11 +5,11 @@ first few layers the state repeats, so this is exact and cheap.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sim.hardware.gpu import KernelRun
-from sim.hardware.residency import EMPTY_L2, L2State, forget_layer
+from sim.hardware.residency import EMPTY_L2, L2State, forget
 from sim.kernel.engine import LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.fusion import fuse, live_in
@@ -104,7 +104,7 @@ class StepRun:
 
 
 def share_out(sm_ps: Counter[str], sm_count: int, total_ps: int) -> dict[str, int]:
-    """Return SM-picoseconds as picoseconds of the step: divided, the rest to the largest remainders.
+    """Return SM-picoseconds as ps of the step: divided, the rest to the largest remainders.
 
     >>> share_out(Counter(tensor=5, tail=4), 3, 3)["tensor"]
     2
@@ -157,15 +157,26 @@ def _live_out(graph: StepGraph) -> frozenset[str]:
     return frozenset().union(*(live_in(block.operators) for block in blocks))
 
 
-def _run_block(operators: Iterable[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
+def _run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
     sums: Sums = {}
-    for op in operators:
+    for op, alive in zip(operators, _alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
             total.add(_summed(kernel, run))
             l2 = run.l2
-    return sums, forget_layer(l2)
+        l2 = forget(l2, alive)
+    return sums, l2
+
+
+def _alive_after(operators: Sequence[Operator]) -> list[frozenset[str]]:
+    """Return, per operator, the names of the tensors that later operators of its block use."""
+    later: frozenset[str] = frozenset()
+    alive = []
+    for op in reversed(operators):
+        alive.append(later)
+        later |= {tensor.name for tensor in (*op.reads(), *op.writes())}
+    return alive[::-1]
 
 
 def _summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
@@ -198,7 +209,7 @@ def _row(name: str, op: OperatorSum) -> OperatorRow:
     return OperatorRow(
         part=op.part,
         operator=name,
-        kernel=" + ".join(sorted(op.kernels)[:3]) + (" + ..." if len(op.kernels) > 3 else ""),
+        kernel=" + ".join(op.kernels),
         runs=op.runs,
         time_ps=op.time_ps,
         flop=op.flop,

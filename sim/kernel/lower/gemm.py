@@ -70,9 +70,7 @@ def build_gemm(
         for n_count, n_length in cut(op.n, tile_n):
             count = m_count * n_count * split
             phases = _phases(op, target, (n_length, m_length), tile, split, (share_w, share_a))
-            kinds.append(
-                CtaKind(count=count, phases=phases, buffer_bytes=pipeline.buffer_bytes)
-            )
+            kinds.append(CtaKind(count=count, phases=phases, buffer_bytes=pipeline.buffer_bytes))
     workspace = Segment(
         name="splitk_workspace",
         size_bytes=op.m * op.n * 4 * split,

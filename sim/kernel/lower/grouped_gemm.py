@@ -5,7 +5,6 @@ tokens by expert, pad each expert to a block of tokens and give every (expert, t
 rows) tile to a CTA; K is not split. Only experts with tokens are read.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
@@ -39,28 +38,27 @@ def grouped_candidates(op: GroupedGemm, target: Target) -> Iterator[Kernel]:
 def build_grouped(
     op: GroupedGemm, target: Target, tile: tuple[int, int], pipeline: Pipeline
 ) -> Kernel:
-    """Return the kernel of one tiling; experts with equal token counts share a CTA kind."""
+    """Return the kernel of one tiling.
+
+    Experts with equally many token blocks share CTA kinds; their partly filled blocks count with
+    their mean fill, as they differ in a few rows of activations only.
+    """
     tile_n, tile_m = tile
-    counts = Counter(tokens for tokens in op.tokens_per_expert if tokens)
-    hit = sum(counts.values())
+    by_blocks: dict[int, list[int]] = {}
+    for tokens in op.tokens_per_expert:
+        if tokens:
+            by_blocks.setdefault(ceil_div(tokens, tile_m), []).append(tokens)
     expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
     kinds = []
-    for tokens in sorted(counts, reverse=True):
-        blocks = cut(tokens, tile_m)
-        n_blocks = sum(count for count, _ in blocks)
-        for m_count, m_length in blocks:
-            for n_count, n_length in cut(op.n, tile_n):
-                phase = _phase(op, target, tile, (n_length, m_length), n_blocks, expert_bytes)
-                kinds.append(
-                    CtaKind(
-                        count=counts[tokens] * m_count * n_count,
-                        phases=(phase,),
-                        buffer_bytes=pipeline.buffer_bytes,
-                    )
-                )
+    for n_blocks, tokens_of in sorted(by_blocks.items(), reverse=True):
+        n_experts, tokens = len(tokens_of), sum(tokens_of)
+        for n_count, n_length in cut(op.n, tile_n):
+            count = n_experts * n_blocks * n_count
+            phase = _phase(op, target, tile, n_length, (n_experts, n_blocks, tokens), expert_bytes)
+            kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=pipeline.buffer_bytes))
     experts = Segment(
         name=op.experts.name,
-        size_bytes=hit * expert_bytes,
+        size_bytes=sum(len(tokens) for tokens in by_blocks.values()) * expert_bytes,
         traffic=op.experts.traffic,
         tiled=True,
     )
@@ -79,29 +77,24 @@ def _phase(
     op: GroupedGemm,
     target: Target,
     tile: tuple[int, int],
-    real: tuple[int, int],
-    n_blocks: int,
+    n_length: int,
+    load: tuple[int, int, int],
     expert_bytes: int,
 ) -> Phase:
-    n_length, m_length = real
+    """Return the phase of a CTA; `load` is (experts, blocks an expert, tokens of them all)."""
+    n_experts, n_blocks, tokens = load
     fmt = op.weight_format
-    total = sum(op.tokens_per_expert)
-    columns = ceil_div(op.n, tile[0])
-    out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, total * op.n)
+    a_bytes = ceil_div(tokens * op.k * activation_bytes(fmt), n_experts * n_blocks)
+    out_bytes = ceil_div(
+        op.out.size_bytes * tokens * n_length,
+        sum(op.tokens_per_expert) * op.n * n_experts * n_blocks,
+    )
     return Phase(
         round_trips=2,
         steps=ceil_div(op.k * activation_bytes(fmt), _STAGE_ROW_BYTES),
         loads=(
-            Load(
-                segment=0,
-                size_bytes=ceil_div(expert_bytes * n_length, op.n),
-                sharers=n_blocks,
-            ),
-            Load(
-                segment=1,
-                size_bytes=m_length * op.k * activation_bytes(fmt),
-                sharers=columns,
-            ),
+            Load(segment=0, size_bytes=ceil_div(expert_bytes * n_length, op.n), sharers=n_blocks),
+            Load(segment=1, size_bytes=a_bytes, sharers=ceil_div(op.n, tile[0])),
         ),
         compute=target.compute(fmt.compute),
         tensor_flop=2 * tile[0] * tile[1] * op.k,

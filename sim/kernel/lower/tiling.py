@@ -9,6 +9,7 @@ from sim.units import ceil_div
 # Pipeline depth of shipped GEMM kernels: cuBLAS Ampere kernels are named ..._stages_64x3 to
 # 64x6; CUTLASS Hopper builders fill shared memory ("StageCountAutoCarveout").
 _STAGES = {False: 6, True: 12}
+_FEWEST_STAGES = 2
 # Shared memory that a CTA needs beside its pipeline (epilogue staging, barriers).
 _RESERVED_BYTES = 8 * 1024
 
@@ -42,7 +43,7 @@ def pipelines(target: Target, stage_bytes: int) -> Iterator[Pipeline]:
     for ctas in (2, 1):
         room = target.shared_memory_bytes // ctas - _RESERVED_BYTES
         stages = min(room // stage_bytes, _STAGES[target.bulk_copy])
-        if stages >= 2:
+        if stages >= _FEWEST_STAGES:
             yield Pipeline(ctas_per_sm=ctas, buffer_bytes=stages * stage_bytes)
 
 

@@ -53,6 +53,26 @@ def bloom(config: Config) -> Model:
     return replace(model, embedding_norm=norm)
 
 
+def gpt2(config: Config) -> Model:
+    """Return GPT-2: learnt positions, tied embeddings, biases everywhere."""
+    norm = Norm(width=hidden_size(config), bias=True)
+    layer = pre_norm_layer(_biased(config, rotary=False), _four_times(config, bias=True), norm)
+    model = decoder(config, (layer,) * layer_count(config), norm, tied=True)
+    positions = config.integer("n_positions", "max_position_embeddings", default=1024)
+    return replace(model, positions=positions)
+
+
+def gpt_neox(config: Config) -> Model:
+    """Return GPT-NeoX or Pythia: two norms over the same stream if `use_parallel_residual`."""
+    bias = config.flag("attention_bias", default=True)
+    partly = config.with_defaults(partial_rotary_factor=config.fraction("rotary_pct", default=0.25))
+    mixer = replace(attention(partly), qkv_bias=bias, o_bias=bias)
+    ffn, norm = mlp(config, gated=False, bias=True), Norm(width=hidden_size(config), bias=True)
+    parallel = config.flag("use_parallel_residual", default=True)
+    layer = _two_norms(mixer, ffn, norm) if parallel else pre_norm_layer(mixer, ffn, norm)
+    return decoder(config, (layer,) * layer_count(config), norm)
+
+
 def gptj(config: Config) -> Model:
     """Return GPT-J: a parallel layer, no attention biases, an LM head with bias."""
     norm = Norm(width=hidden_size(config), bias=True)
@@ -103,5 +123,10 @@ def _falcon_layer(
     # Falcon2-11B has the new decoder with one norm (`num_ln_in_parallel_attn`)
     if not two_norms or config.integer("num_ln_in_parallel_attn", default=2) == 1:
         return parallel_layer(mixer, ffn, norm)
+    return _two_norms(mixer, ffn, norm)
+
+
+def _two_norms(mixer: AttentionMixer, ffn: DenseMlp, norm: Norm) -> Layer:
+    """Return a parallel layer whose branches norm the stream each for itself."""
     branches = (Branch(component=mixer, norm=norm), Branch(component=ffn, norm=norm))
     return Layer(sublayers=(Sublayer(name="parallel", branches=branches),))

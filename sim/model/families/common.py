@@ -13,6 +13,8 @@ from sim.model.parameters import Norm
 HIDDEN_KEYS = ("hidden_size", "n_embd", "d_model", "n_embed")
 HEAD_KEYS = ("num_attention_heads", "n_head", "n_heads")
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers")
+MOST_LAYERS = 10_000
+"""More layers than any model has; a slip of the pen should not fill the memory."""
 
 
 def hidden_size(config: Config) -> int:
@@ -21,8 +23,12 @@ def hidden_size(config: Config) -> int:
 
 
 def layer_count(config: Config) -> int:
-    """Return the number of decoder layers."""
-    return config.integer(*LAYER_KEYS)
+    """Return the number of decoder layers; an absurd one is a problem."""
+    count = config.integer(*LAYER_KEYS)
+    if count > MOST_LAYERS:
+        key = next(key for key in LAYER_KEYS if key in config)
+        config.wrong(key, "is too many layers", expected=f"at most {MOST_LAYERS}")
+    return min(count, MOST_LAYERS)
 
 
 def key_value_heads(config: Config, heads: int, *, default: int | None = None) -> int:

@@ -115,6 +115,14 @@ def cohere(config: Config) -> Model:
     return decoder(config, (layer,) * layer_count(config), norm, tied=True)
 
 
+def gemma(config: Config) -> Model:
+    """Return Gemma 1: Llama with heads of 256 and tied embeddings."""
+    config = config.with_defaults(tie_word_embeddings=True)
+    bias = config.flag("attention_bias", default=False)
+    mixer = attention(config, default_head_dim=256)
+    return _uniform(config, replace(mixer, qkv_bias=bias, o_bias=bias))
+
+
 def _gemma(config: Config, mixer: AttentionMixer, windows: tuple[int | None, ...]) -> Model:
     norm, ffn = Norm(width=hidden_size(config)), mlp(config)
     layers = (

@@ -135,13 +135,22 @@ def qwen_ffn(config: Config) -> tuple[Component, ...]:
     return tuple(experts if each else dense for each in sparse)
 
 
+def qwen2_moe(config: Config) -> Model:
+    """Return Qwen2-MoE or Qwen1.5-MoE: biases on Q, K, V, one gated shared expert."""
+    mixer = replace(attention(config), qkv_bias=config.flag("qkv_bias", default=True))
+    norm = Norm(width=hidden_size(config))
+    pairs = zip(qwen_windows(config), qwen_ffn(config), strict=False)
+    layers = (pre_norm_layer(replace(mixer, window=w), ffn, norm) for w, ffn in pairs)
+    return decoder(config, layers, norm)
+
+
 def qwen3_moe(config: Config) -> Model:
     """Return Qwen3-MoE: Qwen3's attention, experts in all layers but those named dense."""
     bias = config.flag("attention_bias", default=False)
     mixer = attention(config, default_kv_heads=4)
     mixer = replace(mixer, qkv_bias=bias, o_bias=bias, qk_norm=QkNorm.HEAD)
     norm = Norm(width=hidden_size(config))
-    pairs = zip(qwen_windows(config), qwen_ffn(config), strict=True)
+    pairs = zip(qwen_windows(config), qwen_ffn(config), strict=False)
     layers = (pre_norm_layer(replace(mixer, window=w), ffn, norm) for w, ffn in pairs)
     return decoder(config, layers, norm)
 

@@ -277,8 +277,9 @@ def zamba2(config: Config) -> Model:
 
 def _zamba_shared_layers(config: Config, mamba: Mamba2Mixer) -> tuple[Layer, ...]:
     rank = config.integer("adapter_rank", default=128)
+    blocks = config.integer("num_mem_blocks", default=1)
     mixers = (
         SharedBlockMixer(block=_zamba_block(config, number), adapter_rank=rank, mamba=mamba)
-        for number in range(config.integer("num_mem_blocks", default=1))
+        for number in range(min(blocks, layer_count(config)))
     )
     return tuple(Layer(sublayers=(sublayer("mixer", mixer, None),)) for mixer in mixers)

@@ -133,7 +133,7 @@ def test_a_number_without_kind_or_source_is_refused() -> None:
         "(expected { value = ..., kind = ..., source = ... })",
         'toy.toml:23:42: l2.bandwidth.kind = "guess": unknown kind '
         "(expected one of spec, measured, calibrated, derived, estimate)",
-        'toy.toml:23:58: l2.bandwidth.source = "": is empty (expected some text)',
+        'toy.toml:23:60: l2.bandwidth.source = "": is empty (expected some text)',
         "toy.toml:27:12: hbm.capacity.source: is missing",
     ]
 

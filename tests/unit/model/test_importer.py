@@ -8,6 +8,7 @@ import pytest
 
 from sim.errors import ModelError
 from sim.model.architecture import Model
+from sim.model.attention import AttentionMixer
 from sim.model.importer import known_models, load_model
 
 Load = Callable[[str], Model]
@@ -99,6 +100,7 @@ def test_all_problems_of_a_file_are_told_at_once(write: Callable[..., str]) -> N
         ({"hidden_size": True}, "hidden_size = true: is not an integer of at least 1"),
         ({"vocab_size": 0}, "vocab_size = 0: is not an integer of at least 1"),
         ({"partial_rotary_factor": -1}, "partial_rotary_factor = -1: is not a number"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers = 1000000000000: is too many layers"),
         ({"model_type": 3}, "model_type = 3: is not a text"),
         ({"model_type": "dbrx", "ffn_config": 3}, "ffn_config = 3: is not an object"),
         ({"model_type": "dbrx"}, "ffn_config.moe_top_k: is missing"),
@@ -183,7 +185,7 @@ def test_a_nested_text_config_is_read_and_the_vision_tower_noted(tmp_path: Path)
 
 
 def _windows(model: Model) -> list[int | None]:
-    return [layer.sublayers[0].branches[0].component.window for layer in model.layers]
+    return [c.window for c in model.components() if isinstance(c, AttentionMixer)]
 
 
 def test_windows_follow_each_family_s_rule(load: Load) -> None:
@@ -196,4 +198,5 @@ def test_windows_follow_each_family_s_rule(load: Load) -> None:
 
 def test_falcon_7b_has_one_kv_head_whatever_the_file_says(load: Load) -> None:
     """multi_query with the old decoder ignores num_kv_heads = 71."""
-    assert load("falcon-7b").layers[0].sublayers[0].branches[0].component.n_kv_heads == 1
+    mixers = [c for c in load("falcon-7b").components() if isinstance(c, AttentionMixer)]
+    assert {mixer.n_kv_heads for mixer in mixers} == {1}

@@ -22,7 +22,7 @@ from sim.kernel.operators import (
 from sim.model.architecture import Model
 from sim.model.memory import weights_bytes
 from sim.model.step import StepGraph
-from sim.model.work import operator_flop
+from sim.model.work import experts_read_bytes, operator_flop
 
 Load = Callable[[str], Model]
 BuildStep = Callable[..., StepGraph]
@@ -55,7 +55,7 @@ def test_every_activation_is_made_before_it_is_read(
     model: Model, step: BuildStep, shape: dict[str, int]
 ) -> None:
     """No operator of any model reads a buffer that nobody wrote."""
-    made = set()
+    made: set[str] = set()
     for index, operator in step(model, **shape).operators():
         for tensor in operator.reads():
             if tensor.traffic is Traffic.ACTIVATIONS:
@@ -127,6 +127,8 @@ def test_elementwise_operators_have_known_kinds_and_matching_byte_lists(
             (operator.outputs, operator.written_bytes),
         ):
             assert len(tensors) == len(sizes)
+            for tensor, size in zip(tensors, sizes, strict=True):
+                assert 0 <= size <= tensor.size_bytes, f"{operator.name}: {tensor.name}"
             named = {tensor.name for tensor in tensors}
             assert len(named) == len(tensors), f"{operator.name} touches a buffer twice"
 
@@ -182,6 +184,18 @@ def test_kv_append_writes_the_new_tokens_only(load: Load, step: BuildStep) -> No
     assert append.outputs[0] == of_kind(graph, Attention)[0].kv
 
 
+def test_expert_bytes_follow_the_distinct_experts_hit(load: Load, step: BuildStep) -> None:
+    """The same 64 routed tokens read 8 experts or 64, and a dense layer's bytes do not care."""
+    model = load("qwen3-30b-a3b")
+    narrow, wide = (
+        of_kind(step(model, batch=8, routing_draws=(draw,)), GroupedGemm)[0]
+        for draw in ((8,) * 8 + (0,) * 120, (1,) * 64 + (0,) * 64)
+    )
+    assert experts_read_bytes(narrow) == 8 * 2 * 768 * 2048 * 2
+    assert experts_read_bytes(wide) == 8 * experts_read_bytes(narrow)
+    assert operator_flop(narrow) == operator_flop(wide)
+
+
 def test_router_gemms_stay_in_16_bits(load: Load, step: BuildStep) -> None:
     """fp8 covers experts and projections but not the router."""
     graph = step(load("qwen3-30b-a3b"), weight_format=WEIGHT_FORMATS["fp8"])
@@ -199,10 +213,29 @@ def test_mxfp4_quantises_experts_only(load: Load, step: BuildStep) -> None:
 def test_activations_are_quantised_once_per_input(load: Load, step: BuildStep) -> None:
     """Unmerged Q, K and V share one quantised copy of their input."""
     graph = step(load("llama-2-7b"), weight_format=WEIGHT_FORMATS["fp8"], merge_projections=False)
-    first = [op.name for op in graph.blocks[1].operators][:5]
-    assert first == ["quantise 0: x", "q", "k", "v", "rope"]
-    quantise = graph.blocks[1].operators[0]
-    assert quantise.written_bytes == (4096 + 4,)
+    assert [op.name for op in graph.blocks[1].operators][:4] == ["q", "k", "v", "rope"]
+    assert graph.blocks[1].operators[0] in of_kind(graph, Gemm)
+    quantise = graph.blocks[0].operators[-1]
+    assert isinstance(quantise, Elementwise)
+    assert (quantise.kind, quantise.written_bytes) == ("quantise", (4096 + 4,))
+
+
+def test_the_next_layer_s_input_is_quantised_right_behind_its_norm(
+    load: Load, step: BuildStep
+) -> None:
+    """So an engine can fuse both; the head stays in 16 bits, so the last layer ends in its norm."""
+    graph = step(load("llama-2-7b"), weight_format=WEIGHT_FORMATS["fp8"])
+    tails = [[op.name for op in block.operators[-2:]] for block in graph.blocks[:-1]]
+    assert tails[:-1] == [["next_norm", "next_quantise"]] * 32
+    assert tails[-1] == ["ffn_residual_add", "next_norm"]
+    assert len({id(block.operators) for block in graph.blocks[1:-1]}) == 2
+
+
+def test_a_buffer_that_was_overwritten_is_quantised_again(load: Load, step: BuildStep) -> None:
+    """The norms before attention and before the MLP write the same buffer."""
+    graph = step(load("llama-2-7b"), weight_format=WEIGHT_FORMATS["fp8"])
+    names = [op.name for op in graph.blocks[1].operators if "quantise" in op.name]
+    assert names == ["quantise 1: attn_out", "quantise 2: x", "quantise 3: act", "next_quantise"]
 
 
 def test_decode_of_latent_attention_is_absorbed_and_prefill_expanded(
@@ -247,6 +280,7 @@ def test_the_head_sees_the_last_token_of_each_sequence_only(load: Load, step: Bu
     graph = step(load("gemma-2-2b"), batch=2, q_len=64, context=64)
     head = graph.blocks[-1].operators
     assert [op.name for op in head] == ["lm_head", "softcap", "sample"]
+    assert isinstance(head[0], Gemm)
     assert head[0].m == 2
     assert head[0].a.size_bytes == 2 * 2304 * 2
 
@@ -254,7 +288,7 @@ def test_the_head_sees_the_last_token_of_each_sequence_only(load: Load, step: Bu
 def test_parallel_branches_are_added_together(load: Load, step: BuildStep) -> None:
     """GPT-J adds attention and MLP to the stream in one operator."""
     graph = step(load("gpt-j-6b"))
-    add = next(op for op in graph.blocks[1].operators if op.name == "parallel_residual_add")
+    add = next(op for op in of_kind(graph, Elementwise) if op.name == "parallel_residual_add")
     assert [tensor.name for tensor in add.inputs] == ["residual", "mixer_out", "ffn_out"]
 
 
@@ -264,4 +298,5 @@ def test_weight_tensors_follow_the_format_of_the_head(load: Load, step: BuildSte
     table = model.vocab * model.hidden
     for name, size in (("int4", BF16.bytes_of(table)), ("q4_k_m", 97 * table // 160)):
         graph = step(model, weight_format=WEIGHT_FORMATS[name])
-        assert graph.blocks[-1].operators[-2].weight.size_bytes == pytest.approx(size, abs=1)
+        head = of_kind(graph, Gemm)[-1]
+        assert head.weight.size_bytes == pytest.approx(size, abs=1)

@@ -1,0 +1,171 @@
+"""The report of a run: every figure as SVG and PNG, and one page that holds them all.
+
+`report.html` needs nothing but itself: figures and style are inline, so it can be mailed, printed
+and read offline.
+"""
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import jinja2
+
+from analysis.style import CAUSE_COLOURS, mixed
+from sim.measure.causes import CAUSES
+from sim.run.answer import CAUSE_LABELS, format_context
+from sim.run.result import ContestantInfo, PointResult, Result
+from sim.run.write import does_not_fit_note, write_whole
+from sim.units import format_bytes, format_rate, format_time
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+NOT_COVERED: Final = (
+    "A point is one step in steady state at a fixed batch and context: no arrivals, queues, "
+    "prefill or mixed batches.",
+    "All sequences of a batch have the same context.",
+    "Power and thermal limits do not change clocks during a run; rates are those of the hardware "
+    "file.",
+    "Models and number formats are compared by time and bytes, never by the quality of what they "
+    "answer.",
+    "A roofline takes the bytes and FLOP of the simulated step at the chip's peak rates with "
+    "perfect overlap: a bound, not a prediction.",
+)
+TINT: Final = 0.55
+"""Strength of a cause's colour in the table when it takes the whole step."""
+_SIZE: Final = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"')
+_PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """A figure in both forms; the PNG is ready when its future is."""
+
+    name: str
+    caption: str
+    svg: str
+    png: Future[bytes]
+
+
+def write(result: Result, out_dir: Path) -> list[Path]:
+    """Write all figures and `report.html` into `out_dir`; return their paths.
+
+    Nothing is written before everything is rendered. Raises InputError if the folder cannot be
+    written.
+    """
+    files: dict[str, bytes] = {}
+    figures: list[dict[str, str]] = []
+    for drawn in _drawn(result):
+        files[f"{drawn.name}.svg"] = drawn.svg.encode()
+        files[f"{drawn.name}.png"] = drawn.png.result()
+        figures.append({"name": drawn.name, "caption": drawn.caption, "svg": inline(drawn.svg)})
+    files["report.html"] = page(result, figures).encode()
+    return [write_whole(out_dir / name, data) for name, data in files.items()]
+
+
+def page(result: Result, figures: list[dict[str, str]]) -> str:
+    """Return the report as HTML; `figures` have `name`, `caption` and inline `svg`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        result=result,
+        figures=figures,
+        chip=chip_facts(result),
+        contestants=[(card, contestant_facts(card)) for card in result.contestants],
+        points=[point_cells(p) for p in result.points],
+        misfits=sum(not p.fits for p in result.points),
+        causes=[(CAUSE_LABELS[cause], text) for cause, text in CAUSES.items()],
+        shown_causes=[CAUSE_LABELS[cause] for cause in used_causes(result.points)],
+        ledger=[ledger_cells(p, used_causes(result.points)) for p in result.points if p.fits],
+        not_covered=NOT_COVERED,
+    )
+
+
+def inline(svg: str) -> str:
+    """Return an SVG document as an element that scales with the page."""
+    return _SIZE.sub(r"\1", _PROLOGUE.sub("", svg), count=1)
+
+
+def chip_facts(result: Result) -> dict[str, str]:
+    """Return what the card of the chip says."""
+    chip = result.chip
+    rates = (f"{name} {rate / 1e12:,.0f}" for name, rate in sorted(chip.tensor_flop_per_s.items()))
+    return {
+        "memory": f"{format_bytes(chip.memory_bytes)} at {format_rate(chip.peak_bytes_per_s)} peak",
+        "L2": f"{chip.l2_bytes / 2**20:.3g} MiB",
+        "SMs": str(chip.sm_count),
+        "tensor peak (TFLOPS, dense)": ", ".join(rates),
+    }
+
+
+def contestant_facts(card: ContestantInfo) -> dict[str, str]:
+    """Return what the card of a contestant says."""
+    parameters = f"{card.parameters / 1e9:.3g} billion"
+    if card.active_parameters != card.parameters:
+        parameters += f", {card.active_parameters / 1e9:.3g} active per token"
+    return {
+        "model": f"{card.model} ({card.family})",
+        "parameters": parameters,
+        "weights": f"{card.weight_format}, {format_bytes(card.weights_bytes)}",
+        "KV cache": f"{card.kv_format}, {format_bytes(card.kv_bytes_per_token)} per token",
+    }
+
+
+def point_cells(p: PointResult) -> dict[str, object]:
+    """Return the row of a point in the table of points; `note` is set if it does not fit."""
+    place = (p.contestant, str(p.batch), format_context(p.context))
+    if not p.fits:
+        return {"place": place, "note": does_not_fit_note(p.memory), "cells": ()}
+    cells = (
+        format_time(p.step_ps),
+        f"{p.tokens_per_s:,.0f}",
+        _percent(p.roofline_ps / p.step_ps),
+        _percent(p.mbu),
+        _percent(p.mfu),
+        CAUSE_LABELS[p.bound],
+        format_bytes(p.memory.total_bytes),
+    )
+    return {"place": place, "note": "", "cells": cells}
+
+
+def used_causes(points: Iterable[PointResult]) -> list[str]:
+    """Return the causes that any point is charged for, in their order."""
+    charged = {cause for p in points for cause, time_ps in p.ledger_ps.items() if time_ps}
+    return [cause for cause in CAUSES if cause in charged]
+
+
+def ledger_cells(p: PointResult, causes: Iterable[str]) -> dict[str, object]:
+    """Return the row of a point in the ledger: percent of the step and a tint per cause."""
+    shares = [(cause, p.ledger_ps.get(cause, 0) / p.step_ps) for cause in causes]
+    return {
+        "place": (p.contestant, str(p.batch), format_context(p.context)),
+        "step": format_time(p.step_ps),
+        "shares": [(f"{100 * s:.1f}", mixed(CAUSE_COLOURS[c], TINT * s)) for c, s in shares],
+    }
+
+
+def _drawn(result: Result) -> list[_Drawn]:
+    """Return every figure; while one is drawn, another is compressed."""
+    # Matplotlib takes half a second to load; only a report that is really written pays for it.
+    from analysis.figures import DRAWINGS  # noqa: PLC0415
+    from analysis.figures.canvas import pixels, png_bytes, styled, svg_text  # noqa: PLC0415
+
+    drawn = []
+    with styled(), ThreadPoolExecutor(max_workers=1) as pool:
+        for drawing in DRAWINGS:
+            figure = drawing.draw(result)
+            png = pool.submit(png_bytes, pixels(figure))
+            svg = svg_text(figure, drawing.name)
+            caption = drawing.caption(result)
+            drawn.append(_Drawn(name=drawing.name, caption=caption, svg=svg, png=png))
+    return drawn
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
