@@ -64,7 +64,7 @@ class _Entry:
 
     __slots__ = ("asked", "dirty", "name", "old", "own", "resident", "size", "touched", "traffic")
 
-    def __init__(  # noqa: PLR0913 - six facts of a tensor
+    def __init__(
         self, name: str, traffic: Traffic, size: int, resident: int, dirty: int, *, own: bool
     ) -> None:
         self.name = name
@@ -100,13 +100,7 @@ class Residency:
         self.capacity = capacity_bytes
         self.entries = [_own(segment, known.get(segment.name)) for segment in kernel.segments]
         own = {entry.name: entry for entry in self.entries}
-        order = [
-            own.pop(e.name, None)
-            or _Entry(
-                e.name, e.traffic, e.resident_bytes, e.resident_bytes, e.dirty_bytes, own=False
-            )
-            for e in state
-        ]
+        order = [own.pop(e.name) if e.name in own else _foreign(e) for e in state]
         order.extend(own.values())
         self._others = [entry for entry in order if not entry.own]
         # Popped from the end: streamed entries first, oldest first.
@@ -202,6 +196,11 @@ def _own(segment: Segment, past: Resident | None) -> _Entry:
     resident, dirty = (past.resident_bytes, past.dirty_bytes) if past else (0, 0)
     size = segment.size_bytes
     return _Entry(segment.name, segment.traffic, size, resident, dirty, own=True)
+
+
+def _foreign(past: Resident) -> _Entry:
+    size = past.resident_bytes
+    return _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
 
 
 def _share(distinct: int, resident: int, span: int) -> int:

@@ -106,7 +106,7 @@ class _Loader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmJob:
-    """What a class of SMs does in a kernel: its CTAs, their plans, and the cold start of each slot."""
+    """What a class of SMs does in a kernel: its CTAs, their plans, each slot's cold start."""
 
     name: str
     plans: tuple[CtaPlan, ...]
