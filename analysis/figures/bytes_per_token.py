@@ -20,7 +20,7 @@ from analysis.figures.canvas import (
     short_name,
     swatch,
 )
-from analysis.figures.stacks import Bar, draw_bars
+from analysis.figures.stacks import Bar, draw_bars, label_shares
 from analysis.style import TRAFFIC_COLOURS, TRAFFIC_LABELS
 from sim.run.answer import format_context
 from sim.run.result import PointResult, Result
@@ -52,11 +52,10 @@ def draw(result: Result) -> Figure:
     top_in = legend(figure, handles) + 0.55
     for index, axes in enumerate(panels(figure, len(layout), columns, top_in)):
         name, context = layout[index]
-        draw_bars(axes, [_bar(p, unit_bytes) for p in rows[index]], TRAFFIC_COLOURS)
-        axes.set_xticks(range(len(board.batches)), labels=[str(b) for b in board.batches])
+        bars = [_bar(p, unit_bytes) for p in rows[index]]
+        draw_bars(axes, bars, TRAFFIC_COLOURS, [str(batch) for batch in board.batches])
         axes.set_xlabel("batch (sequences)")
-        if index % columns == 0:
-            axes.set_ylabel("share of HBM bytes (%)")
+        label_shares(axes, "share of HBM bytes (%)", leftmost=index % columns == 0)
         label = short_name(name, 11.6 / columns - 1.4, 1)
         axes.set_title(f"{label}, context {format_context(context)}", pad=20)
     return figure

@@ -94,10 +94,13 @@ def height_for(rows: int) -> float:
 
 
 def panels(figure: Figure, count: int, columns: int, top_in: float) -> list[Axes]:
-    """Return `count` panels row by row below a strip of `top_in` inches, titles included."""
+    """Return `count` panels row by row below a strip of `top_in` inches, titles included.
+
+    Panels of one row are meant to share their y axis: only the leftmost has room for its labels.
+    """
     width, height = figure.get_size_inches()
     rows = -(-count // columns)
-    left, right, bottom, gap, between = 0.85, 0.35, 0.65, 0.75, 1.1
+    left, right, bottom, gap, between = 0.85, 0.35, 0.65, 0.4, 1.1
     wide = (width - left - right - gap * (columns - 1)) / columns
     tall = (height - top_in - bottom - between * (rows - 1)) / rows
     places = []

@@ -132,11 +132,14 @@ def _frame(axes: Axes, board: Board, leftmost: bool) -> None:
     axes.set_xlim(-0.5, len(board.batches) - 0.5)
     axes.set_ylim(-0.5, len(board.contexts) - 0.5)
     axes.set_xticks(range(len(board.batches)), labels=[str(b) for b in board.batches])
-    axes.set_yticks(range(len(board.contexts)), labels=[format_context(c) for c in board.contexts])
-    axes.tick_params(length=0)
+    axes.tick_params(bottom=False, left=False)
     axes.set_xlabel("batch (sequences)")
     if leftmost:
+        contexts = [format_context(context) for context in board.contexts]
+        axes.set_yticks(range(len(contexts)), labels=contexts)
         axes.set_ylabel("context (tokens)")
+    else:
+        axes.set_yticks([])
 
 
 def _contestant_panel(axes: Axes, board: Board, name: str, unit_ps: int) -> None:

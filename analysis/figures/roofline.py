@@ -62,14 +62,12 @@ def draw(result: Result) -> Figure:
     top_in = legend(figure, _handles(list(dict.fromkeys(parts)))) + 0.4
     for index, axes in enumerate(panels(figure, len(board.names), columns, top_in)):
         name = board.names[index]
-        _frame(axes, limits)
+        _frame(axes, limits, leftmost=index % columns == 0)
         _roofs(axes, result, result.contestants[index], limits)
         for place, point in enumerate(ends[name]):
             _scatter(axes, marks(point), filled=place == len(ends[name]) - 1)
         _name_longest(axes, ends[name])
         axes.set_title(short_name(name, 11.6 / columns - 1.7, 1) + _batches(ends[name]))
-        if index % columns == 0:
-            axes.set_ylabel("achieved rate (FLOP/s)")
     return figure
 
 
@@ -139,7 +137,7 @@ def _limits(result: Result, found: Sequence[Mark]) -> tuple[float, float, float,
     return left / 3, max(right, 3 * ridge) * 4, bottom / 4, peak * 3
 
 
-def _frame(axes: Axes, limits: tuple[float, float, float, float]) -> None:
+def _frame(axes: Axes, limits: tuple[float, float, float, float], *, leftmost: bool) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.minorticks_off()
@@ -148,7 +146,9 @@ def _frame(axes: Axes, limits: tuple[float, float, float, float]) -> None:
     axes.set_ylim(bottom, top)
     x, y = _decades(left, right), _decades(bottom, top)
     axes.set_xticks(x, labels=[f"{tick:,.10g}" for tick in x])
-    axes.set_yticks(y, labels=[_si(tick) for tick in y])
+    axes.set_yticks(y, labels=[_si(tick) if leftmost else "" for tick in y])
+    if leftmost:
+        axes.set_ylabel("achieved rate (FLOP/s)")
     axes.grid(linewidth=0.6, color=FAINT)
     axes.set_xlabel("FLOP per HBM byte")
 

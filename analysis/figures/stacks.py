@@ -23,7 +23,9 @@ class Bar:
     above: str
 
 
-def draw_bars(axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str]) -> None:
+def draw_bars(
+    axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str], ticks: Sequence[str]
+) -> None:
     """Draw each bar as shares of its sum, in the order of `colours`, with its text above."""
     rectangles: dict[str, list[tuple[float, float, float, float]]] = {key: [] for key in colours}
     misfits = [x for x, bar in enumerate(bars) if not any(bar.parts.values())]
@@ -40,8 +42,17 @@ def draw_bars(axes: Axes, bars: Sequence[Bar], colours: Mapping[str, str]) -> No
         _misfit_label(axes, run)
     axes.set_xlim(-0.55, len(bars) - 0.45)
     axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
-    axes.tick_params(axis="x", length=0)
+    axes.set_xticks(range(len(ticks)), labels=list(ticks))
+    axes.tick_params(axis="x", bottom=False)
+
+
+def label_shares(axes: Axes, label: str, *, leftmost: bool) -> None:
+    """Label the y axis of the leftmost panel of a row; the others share it."""
+    if leftmost:
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+        axes.set_ylabel(label)
+    else:
+        axes.set_yticks([])
 
 
 def _segments(

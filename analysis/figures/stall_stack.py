@@ -13,7 +13,7 @@ from analysis.figures.canvas import (
     short_name,
     swatch,
 )
-from analysis.figures.stacks import Bar, draw_bars
+from analysis.figures.stacks import Bar, draw_bars, label_shares
 from analysis.style import CAUSE_COLOURS
 from sim.measure.causes import CAUSES
 from sim.run.answer import CAUSE_LABELS, format_context
@@ -63,11 +63,9 @@ def _draw(
     for index, axes in enumerate(panels(figure, len(rows), columns, top_in)):
         name = board.names[index]
         bars = [_bar(p, unit_ps) for p in rows[name]]
-        draw_bars(axes, bars, CAUSE_COLOURS)
-        axes.set_xticks(range(len(ticks)), labels=ticks)
+        draw_bars(axes, bars, CAUSE_COLOURS, ticks)
         axes.set_xlabel(axis)
-        if index % columns == 0:
-            axes.set_ylabel("share of step time (%)")
+        label_shares(axes, "share of step time (%)", leftmost=index % columns == 0)
         axes.set_title(short_name(name, 11.6 / columns), pad=20)
     return figure
 

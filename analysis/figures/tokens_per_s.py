@@ -49,11 +49,9 @@ def draw(result: Result) -> Figure:
     top_in = legend(figure, handles) + 0.4
     limits = _limits(board, contexts)
     for index, axes in enumerate(panels(figure, len(contexts), len(contexts), top_in)):
-        _frame(axes, board, limits)
+        _frame(axes, board, limits, leftmost=index == 0)
         _panel(axes, board, contexts[index])
         axes.set_title(f"context {format_context(contexts[index])}")
-        if index == 0:
-            axes.set_ylabel("throughput (tokens/s)")
     return figure
 
 
@@ -88,7 +86,7 @@ def _limits(board: Board, contexts: Sequence[int]) -> tuple[float, float]:
     return lower / 10 ** (span * room), upper * 10 ** (span * 0.08)
 
 
-def _frame(axes: Axes, board: Board, limits: tuple[float, float]) -> None:
+def _frame(axes: Axes, board: Board, limits: tuple[float, float], *, leftmost: bool) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.minorticks_off()
@@ -99,7 +97,9 @@ def _frame(axes: Axes, board: Board, limits: tuple[float, float]) -> None:
     batch_ticks(axes, batches)
     decades = range(math.floor(math.log10(limits[0])), math.ceil(math.log10(limits[1])) + 1)
     ticks = [m * 10.0**d for d in decades for m in (1, 3) if limits[0] <= m * 10.0**d <= limits[1]]
-    axes.set_yticks(ticks, labels=[f"{tick:,.10g}" for tick in ticks])
+    axes.set_yticks(ticks, labels=[f"{tick:,.10g}" if leftmost else "" for tick in ticks])
+    if leftmost:
+        axes.set_ylabel("throughput (tokens/s)")
     axes.grid(linewidth=0.6)
 
 

@@ -108,7 +108,7 @@ def _phases(
     n_length, m_length = real
     k_share = ceil_div(op.k, split)
     weight_bytes = ceil_div(op.weight.size_bytes * n_length, op.n * split)
-    a_bytes = m_length * k_share * activation_bytes(op.weight_format)
+    a_bytes = ceil_div(op.a.size_bytes * m_length, op.m * split)
     dequantise = DEQUANTISE_FLOP * n_length * k_share if op.weight_format.dequantised else 0
     out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, op.m * op.n)
     partial_bytes = m_length * n_length * 4
