@@ -32,6 +32,8 @@ NOT_COVERED: Final = (
     "A roofline takes the bytes and FLOP of the simulated step at the chip's peak rates with "
     "perfect overlap: a bound, not a prediction.",
 )
+SMALL: Final = 0.095
+"""Shares below this keep a decimal."""
 TINT: Final = 0.55
 """Strength of a cause's colour in the table when it takes the whole step."""
 _SIZE: Final = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"')
@@ -168,4 +170,4 @@ def _drawn(result: Result) -> list[_Drawn]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if share >= SMALL else f"{100 * share:.1f} %"

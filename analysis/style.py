@@ -32,6 +32,9 @@ CAUSE_COLOURS: Final = MappingProxyType(
         "host": "#2b303a",
     }
 )
+CAUSE_HATCHES: Final = MappingProxyType({"l2_bandwidth": "....", "l2_latency": "...."})
+"""Green looks grey to many, so what is green carries dots as well."""
+HATCH_COLOURS: Final = MappingProxyType({"l2_bandwidth": "#7fd0bd", "l2_latency": "#0b6e5d"})
 TRAFFIC_COLOURS: Final = MappingProxyType(
     {
         "weights": "#1f4e96",

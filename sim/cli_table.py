@@ -13,11 +13,15 @@ MAX_BATCHES: Final = 5
 MAX_CONTEXTS: Final = 3
 _HEAD: Final = ("contestant", "batch", "context", "step", "tokens/s", "MBU", "most time goes to")
 _NAME_CHARS: Final = 18
+MAX_COLUMNS: Final = 3
 
 
 def result_text(result: Result) -> str:
     """Return title, table and answer of a run."""
     lines = [*wrapped(result.title), *_setting(result), "", *point_table(result)]
+    causes = cause_table(result)
+    if causes:
+        lines += ["", *causes]
     if result.answer:
         lines += ["", *(line for sentence in result.answer for line in wrapped(sentence))]
     return "\n".join(lines)
@@ -36,6 +40,46 @@ def point_table(result: Result) -> list[str]:
     if len(shown) < len(result.points):
         lines += ["", f"{len(shown)} of {len(result.points)} points; all are in points.csv."]
     return lines
+
+
+def cause_table(result: Result) -> list[str]:
+    """Return where the step time goes, in per cent by cause, at one point that shows it.
+
+    The point is the one in the middle of the grid at which the most contestants fit; the columns
+    are the first few contestants that fit there, and each adds up to 100.0.
+    """
+    points = _telling_points(result)[:MAX_COLUMNS]
+    if not points:
+        return []
+    shares = [_tenths(point.ledger_ps) for point in points]
+    rows = [("% of the step", *(_cut(point.contestant) for point in points))]
+    for cause in points[0].ledger_ps:
+        if any(share[cause] for share in shares):
+            rows.append((cause, *(f"{share[cause] / 10:.1f}" for share in shares)))
+    rows.append(("sum", *(f"{sum(share.values()) / 10:.1f}" for share in shares)))
+    rows.append(("step", *(format_time(point.step_ps) for point in points)))
+    where = f"Where the time goes at batch {points[0].batch}, context {points[0].context}:"
+    return [where, "", *aligned(rows, left={0})]
+
+
+def _telling_points(result: Result) -> list[PointResult]:
+    groups: dict[tuple[int, int], list[PointResult]] = {}
+    for point in result.points:
+        if point.fits:
+            groups.setdefault((point.batch, point.context), []).append(point)
+    most = max(map(len, groups.values()), default=0)
+    full = sorted(where for where, points in groups.items() if len(points) == most)
+    return groups[full[len(full) // 2]] if full else []
+
+
+def _tenths(ledger_ps: dict[str, int]) -> dict[str, int]:
+    """Return a ledger in tenths of a per cent that sum to 1,000: rounded by largest remainder."""
+    total = sum(ledger_ps.values())
+    tenths = {cause: ps * 1000 // total for cause, ps in ledger_ps.items()}
+    by_rest = sorted(ledger_ps, key=lambda cause: -(ledger_ps[cause] * 1000 % total))
+    for cause in by_rest[: 1000 - sum(tenths.values())]:
+        tenths[cause] += 1
+    return tenths
 
 
 def spread(values: Sequence[int], most: int) -> tuple[int, ...]:

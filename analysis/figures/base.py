@@ -85,7 +85,7 @@ def three_digits(value: float) -> str:
     """
     if value >= 99.95:  # noqa: PLR2004
         return f"{value:,.0f}"
-    text = f"{value:#.3g}" if value >= 1 else f"{value:.2g}"
+    text = f"{value:#.3g}" if value >= 1 else f"{value:#.2g}"
     return text if "e" not in text else f"{value:.5f}"
 
 

@@ -22,7 +22,18 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from PIL import Image
 
-from analysis.style import BODY_PT, FAINT, INK, LEGEND_PT, MUTED, TITLE_PT
+from analysis.style import (
+    BODY_PT,
+    CAUSE_COLOURS,
+    CAUSE_HATCHES,
+    FAINT,
+    HATCH_COLOURS,
+    INK,
+    LEGEND_PT,
+    MUTED,
+    TITLE_PT,
+)
+from sim.run.answer import CAUSE_LABELS
 
 DPI: Final = 160
 WIDTH_IN: Final = 12.8
@@ -93,14 +104,17 @@ def height_for(rows: int) -> float:
     return 7.2 if rows <= SLIDE_ROWS else 1.8 + 2.9 * rows
 
 
-def panels(figure: Figure, count: int, columns: int, top_in: float) -> list[Axes]:
+def panels(
+    figure: Figure, count: int, columns: int, top_in: float, between: float = 1.1
+) -> list[Axes]:
     """Return `count` panels row by row below a strip of `top_in` inches, titles included.
 
-    Panels of one row are meant to share their y axis: only the leftmost has room for its labels.
+    `between` inches part the rows. Panels of one row are meant to share their y axis: only
+    the leftmost has room for its labels.
     """
     width, height = figure.get_size_inches()
     rows = -(-count // columns)
-    left, right, bottom, gap, between = 0.85, 0.35, 0.65, 0.4, 1.1
+    left, right, bottom, gap = 0.85, 0.35, 0.65, 0.4
     wide = (width - left - right - gap * (columns - 1)) / columns
     tall = (height - top_in - bottom - between * (rows - 1)) / rows
     places = []
@@ -138,7 +152,8 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> float:
 
 def label_in(label: str) -> float:
     """Return the width in inches that an entry of the legend takes, generously."""
-    return 0.5 + 0.082 * len(label)
+    wide = sum(letter.isupper() or letter.isdigit() or letter in "mw" for letter in label)
+    return 0.55 + 0.076 * len(label) + 0.032 * wide
 
 
 def _place(handle: Artist, x: float, y: float) -> None:
@@ -162,9 +177,14 @@ def legend_columns(labels: Sequence[str]) -> int:
     return 1
 
 
-def swatch(colour: str, label: str, hatch: str = "") -> Artist:
+def cause_swatch(cause: str) -> Artist:
+    """Return the legend entry of a cause."""
+    hatch, edge = CAUSE_HATCHES.get(cause, ""), HATCH_COLOURS.get(cause, "none")
+    return swatch(CAUSE_COLOURS[cause], CAUSE_LABELS[cause], hatch, edge)
+
+
+def swatch(colour: str, label: str, hatch: str = "", edge: str = "none") -> Artist:
     """Return a legend entry for a filled colour."""
-    edge = MUTED if hatch else "none"
     style = {"facecolor": colour, "edgecolor": edge, "hatch": hatch, "linewidth": 0.5}
     return Rectangle((0, 0), 1, 1, label=label, **cast(Any, style))
 
@@ -178,7 +198,7 @@ def line_sample(label: str, **style: object) -> Artist:
 
 def misfit_swatch(label: str = "does not fit") -> Artist:
     """Return the legend entry for points that do not fit."""
-    return swatch("white", label, hatch="////")
+    return swatch("white", label, hatch="////", edge=MUTED)
 
 
 def boxes(
@@ -201,10 +221,17 @@ def boxes(
 
 
 def short_name(name: str, inches: float, lines: int = 2, point_size: float = 12) -> str:
-    """Return `name` wrapped to `inches`, cut with an ellipsis after `lines` lines."""
-    width = max(8, int(inches * 72 / (point_size * 0.66)))
-    wrapped = textwrap.wrap(name, width=width, max_lines=lines, placeholder=" …")
-    return "\n".join(wrapped)
+    """Return `name` wrapped to `inches`; too long a name loses its middle, not its end.
+
+    >>> short_name("A-70B-model-with-a-long-name fp8 and int8 KV", 3, lines=1)
+    'A-70B-model- … nd int8 KV'
+    """
+    width = max(10, int(inches * 72 / (point_size * 0.66)))
+    room = width * lines - (2 if lines == 1 else width // 4)
+    if len(name) > width and (lines == 1 or len(name) > room):
+        head = room // 2
+        name = f"{name[:head].rstrip()} … {name[len(name) - (room - head - 3) :].lstrip()}"
+    return "\n".join(textwrap.wrap(name, width=width, max_lines=lines, placeholder=" …"))
 
 
 def batch_ticks(axes: Axes, batches: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.figures.base import Board, Drawing, three_digits, time_unit
 from analysis.figures.canvas import (
     boxes,
+    cause_swatch,
     columns_for,
     height_for,
     legend,
@@ -23,7 +24,14 @@ from analysis.figures.canvas import (
     short_name,
     swatch,
 )
-from analysis.style import CAUSE_COLOURS, CONTESTANT_COLOURS, mixed, text_colour
+from analysis.style import (
+    CAUSE_COLOURS,
+    CAUSE_HATCHES,
+    CONTESTANT_COLOURS,
+    HATCH_COLOURS,
+    mixed,
+    text_colour,
+)
 from sim.measure.causes import CAUSES
 from sim.run.answer import CAUSE_LABELS, EQUAL, format_context, times_text
 from sim.run.result import PointResult, Result
@@ -55,7 +63,7 @@ def draw(result: Result) -> Figure:
     winners = fastest(board)
     crossover = crossover_line(board, winners)
     top_in = legend(figure, _handles(board, crossover, winners)) + 0.55
-    for index, axes in enumerate(panels(figure, count, columns, top_in)):
+    for index, axes in enumerate(panels(figure, count, columns, top_in, 1.35)):
         _frame(axes, board, index % columns == 0)
         if index < len(board.names):
             name = board.names[index]
@@ -77,9 +85,11 @@ def caption(result: Result) -> str:
     misfits = total - len(board.fitting)
     if not counts:
         return f"None of the {total} points fits."
+    fitting = len(board.fitting)
     causes = ", ".join(f"{CAUSE_LABELS[c]} at {n}" for c, n in counts.most_common())
-    missing = f" of {len(board.fitting)} that fit; {misfits} do not" if misfits else f" of {total}"
-    return f"The dominating cause over all points: {causes}{missing}."
+    causes = f"{causes} of {fitting}" if len(counts) > 1 else causes.replace("at ", "at all ")
+    missing = f" that fit; {misfits} do not" if misfits else ""
+    return f"The largest share of the step goes to {causes} points{missing}."
 
 
 def fastest(board: Board) -> dict[Cell, str]:
@@ -156,7 +166,8 @@ def _contestant_panel(axes: Axes, board: Board, name: str, unit_ps: int) -> None
             colour = text_colour(CAUSE_COLOURS[point.bound])
             _write(axes, (x, y), three_digits(point.step_ps / unit_ps), colour, size)
     for cause, cells in by_cause.items():
-        boxes(axes, _squares(cells), CAUSE_COLOURS[cause])
+        hatch, edge = CAUSE_HATCHES.get(cause, ""), HATCH_COLOURS.get(cause, "white")
+        boxes(axes, _squares(cells), CAUSE_COLOURS[cause], hatch, edge)
     boxes(axes, _squares(misfits), "white", hatch="////")
     _lines(axes, switches(board, name), SWITCH_STYLE)
 
@@ -220,7 +231,7 @@ def _lines(axes: Axes, edges: Sequence[tuple[Cell, Cell]], style: Mapping[str, A
 
 def _handles(board: Board, crossover: Sequence[tuple[Cell, Cell]], winners: Labels) -> list[Artist]:
     present = {p.bound for p in board.fitting}
-    handles = [swatch(CAUSE_COLOURS[c], CAUSE_LABELS[c]) for c in CAUSES if c in present]
+    handles = [cause_swatch(c) for c in CAUSES if c in present]
     if len(board.fitting) < len(board.result.points):
         handles.append(misfit_swatch())
     if any(switches(board, name) for name in board.names):

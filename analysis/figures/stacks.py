@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from analysis.figures.canvas import boxes
-from analysis.style import INK, SMALL_PT, text_colour
+from analysis.style import CAUSE_HATCHES, HATCH_COLOURS, INK, SMALL_PT, text_colour
 
 BAR = 0.82
 ROOMY = 3
@@ -36,7 +36,8 @@ def draw_bars(
                 _share_label(axes, (x, low + share / 2), share, colours[key])
         axes.text(x, 1.015, bar.above, ha="center", va="bottom", fontsize=SMALL_PT, color=INK)
     for key, found in rectangles.items():
-        boxes(axes, found, colours[key])
+        hatch, edge = CAUSE_HATCHES.get(key, ""), HATCH_COLOURS.get(key, "white")
+        boxes(axes, found, colours[key], hatch, edge)
     boxes(axes, [(x - BAR / 2, 0.0, BAR, 1.0) for x in misfits], "white", hatch="////")
     for run in _runs(misfits):
         _misfit_label(axes, run)

@@ -4,6 +4,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.base import Board, Drawing, largest, sentence, three_digits, time_unit
 from analysis.figures.canvas import (
+    cause_swatch,
     columns_for,
     height_for,
     legend,
@@ -11,7 +12,6 @@ from analysis.figures.canvas import (
     new_figure,
     panels,
     short_name,
-    swatch,
 )
 from analysis.figures.stacks import Bar, draw_bars, label_shares
 from analysis.style import CAUSE_COLOURS
@@ -56,11 +56,11 @@ def _draw(
         height_for(-(-len(rows) // columns)),
     )
     shown = [c for c in CAUSES if any(p.ledger_ps.get(c) for p in points)]
-    handles = [swatch(CAUSE_COLOURS[c], CAUSE_LABELS[c]) for c in shown]
+    handles = [cause_swatch(c) for c in shown]
     if not all(p.fits for p in points):
         handles.append(misfit_swatch())
     top_in = legend(figure, handles) + 0.7
-    for index, axes in enumerate(panels(figure, len(rows), columns, top_in)):
+    for index, axes in enumerate(panels(figure, len(rows), columns, top_in, 1.35)):
         name = board.names[index]
         bars = [_bar(p, unit_ps) for p in rows[name]]
         draw_bars(axes, bars, CAUSE_COLOURS, ticks)
@@ -104,12 +104,21 @@ def _ends(name: str, line: list[PointResult | None], axis: str) -> str:
     fitting = [p for p in line if p is not None and p.fits]
     if not fitting:
         return ""
-    texts = []
-    for p in (fitting[0], fitting[-1])[: len(fitting)]:
-        cause, share = largest(p.ledger_ps)
-        value = str(p.batch) if axis == "batch" else format_context(p.context)
-        texts.append(f"{100 * share:.0f} % {CAUSE_LABELS[cause]} at {axis} {value}")
-    return f"{name} spends {' and '.join(texts)}"
+    causes = [largest(p.ledger_ps) for p in fitting]
+    (first, start), (last, end) = causes[0], causes[-1]
+    text = f"{name} spends {_spent(start, first)} at {axis} {_value(fitting[0], axis)}"
+    if len(fitting) == 1:
+        return text
+    until = f"{100 * end:.0f} %" if first == last else _spent(end, last)
+    return f"{text} and {until} at {axis} {_value(fitting[-1], axis)}"
+
+
+def _spent(share: float, cause: str) -> str:
+    return f"{100 * share:.0f} % on {CAUSE_LABELS[cause]}"
+
+
+def _value(point: PointResult, axis: str) -> str:
+    return str(point.batch) if axis == "batch" else format_context(point.context)
 
 
 STALL_STACK_BATCH = Drawing(name="stall_stack_batch", draw=draw_batch, caption=caption_batch)

@@ -182,20 +182,32 @@ def _trend(first: str, second: str, ratios: Mapping[tuple[int, int], float]) -> 
     """Say how the ratio goes from the smallest to the largest batch, over the same contexts."""
     batches = sorted({batch for batch, _ in ratios})
     low, high = batches[0], batches[-1]
-    shared = [c for b, c in ratios if b == low and (high, c) in ratios]
-    start = [r for (b, c), r in ratios.items() if b == low and (c in shared or not shared)]
-    end = [r for (b, c), r in ratios.items() if b == high and (c in shared or not shared)]
-    text = f"{_ratio(first, second, start)} at batch {low}"
-    return text if low == high else f"{text}, {_ratio(first, second, end)} at batch {high}"
+    both = [context for batch, context in ratios if batch == high and (low, context) in ratios]
+    start = _mean(ratios, low, both)
+    if low == high:
+        return f"{_ratio(first, second, start)} at batch {low}{_over(both)}"
+    end = _mean(ratios, high, both)
+    until = _ratio(first, second, end, named=(start > 1) != (end > 1))
+    return f"{_ratio(first, second, start)} at batch {low}, {until} at batch {high}{_over(both)}"
 
 
-def _ratio(first: str, second: str, ratios: Sequence[float]) -> str:
-    mean = geometric_mean(ratios)
-    over = f" (geometric mean of {len(ratios)} contexts)" if len(ratios) > 1 else ""
-    if 1 / EQUAL < mean < EQUAL:
-        return f"both equal within 1 %{over}"
-    name, times = (first, mean) if mean > 1 else (second, 1 / mean)
-    return f"{name} {times_text(times)} times as fast{over}"
+def _mean(ratios: Mapping[tuple[int, int], float], batch: int, contexts: Sequence[int]) -> float:
+    """Return the geometric mean at `batch` over `contexts`, or over all if there are none."""
+    chosen = contexts or [context for b, context in ratios if b == batch]
+    return geometric_mean([ratios[batch, context] for context in chosen])
+
+
+def _over(contexts: Sequence[int]) -> str:
+    if len(contexts) == 1:
+        return f" (context {format_context(contexts[0])})"
+    return f" (geometric mean of {len(contexts)} contexts)" if contexts else " (geometric means)"
+
+
+def _ratio(first: str, second: str, ratio: float, *, named: bool = True) -> str:
+    if 1 / EQUAL < ratio < EQUAL:
+        return "both equal within 1 %"
+    name, times = (first, ratio) if ratio > 1 else (second, 1 / ratio)
+    return f"{name} {times_text(times)} times as fast" if named else f"{times_text(times)} times"
 
 
 def times_text(times: float) -> str:
@@ -258,19 +270,30 @@ def _tally(points: Iterable[PointResult]) -> str:
 
 
 def _switch(grid: Cells) -> str:
-    """Say where the dominating cause changes with the batch, or else with the context."""
+    """Say where the dominating cause changes with the batch, or else with the context.
+
+    That is told along the representative line, or along the first one that has a change.
+    """
     for axis, along, other in ((0, "batch", "context"), (1, "context", "batch")):
         middle = representative(grid.values(), 1 - axis)
-        line = [(key[axis], p) for key, p in grid.items() if key[1 - axis] == middle]
-        steps = [
-            f"from {CAUSE_LABELS[p.bound]} to {CAUSE_LABELS[q.bound]} between {along} "
-            f"{_show(along, x)} and {_show(along, y)}"
-            for (x, p), (y, q) in pairwise(sorted(line, key=lambda pair: pair[0]))
-            if p.bound != q.bound
-        ]
-        if steps:
-            return f" (at {other} {_show(other, middle)} {_join(steps)})"
+        for value in dict.fromkeys((middle, *sorted(key[1 - axis] for key in grid))):
+            steps = _changes(grid, axis, value)
+            if steps:
+                first = f"{along} {_show(along, steps[0][0])} and {_show(along, steps[0][1])}"
+                more = f", with {len(steps)} changes in all" if len(steps) > 1 else ""
+                where = f"{other} {_show(other, value)}"
+                return f" (at {where} {steps[0][2]} between {first}{more})"
     return ""
+
+
+def _changes(grid: Cells, axis: int, value: int) -> list[tuple[int, int, str]]:
+    """Return the neighbours along `axis` between which the cause changes, and how."""
+    line = sorted((key[axis], p.bound) for key, p in grid.items() if key[1 - axis] == value)
+    return [
+        (x, y, f"from {CAUSE_LABELS[before]} to {CAUSE_LABELS[after]}")
+        for (x, before), (y, after) in pairwise(line)
+        if before != after
+    ]
 
 
 def representative(points: Iterable[PointResult], axis: int) -> int:

@@ -32,9 +32,13 @@ class Device:
         known = self.memo.get(key)
         if isinstance(known, KernelRun):
             return known
-        run = self.gpu.run(kernel, l2)
+        run = self.simulate(kernel, l2)
         self.memo.put(key, run)
         return run
+
+    def simulate(self, kernel: Kernel, l2: L2State) -> KernelRun:
+        """Return the run of a kernel on an L2 state, simulated anew."""
+        return self.gpu.run(kernel, l2)
 
     def tune(self, op: Operator) -> tuple[Kernel, ...]:
         """Return the fastest kernel sequence for `op`, weights cold and activations in L2.

@@ -10,7 +10,7 @@ from sim.model.memory import kv_bytes, weights_bytes
 from sim.run.answer import answer
 from sim.run.memo import Entry, Memo, default_path
 from sim.run.memo import write as write_memo
-from sim.run.point import PointRunner
+from sim.run.point import PointRunner, build_device
 from sim.run.result import SCHEMA_VERSION, ChipInfo, ContestantInfo, PointResult, Result
 from sim.scenario.scenario import Contestant, Scenario
 from sim.version import version
@@ -30,15 +30,10 @@ def execute(
     of the three.
     """
     path = default_path() if memo else None
-    tasks = [
-        (scenario, index, batch, path)
-        for index in range(len(scenario.contestants))
-        for batch in scenario.grid.batches
-    ]
-    total = len(tasks) * len(scenario.grid.contexts)
+    total = len(scenario.contestants) * len(scenario.grid.batches) * len(scenario.grid.contexts)
     report = progress or _silent
-    report(0, total)
-    points: list[PointResult] = []
+    points, tasks = _recall(scenario, path)
+    report(len(points), total)
     added: list[Entry] = []
     for group, entries in _map(tasks, jobs):
         points.extend(group)
@@ -54,8 +49,25 @@ def _silent(done: int, total: int) -> None:
     del done, total
 
 
+def _recall(scenario: Scenario, path: Path | None) -> tuple[list[PointResult], list[Task]]:
+    """Return the points that the memo knows, and tasks for the others."""
+    points: list[PointResult] = []
+    tasks: list[Task] = []
+    with closing(Memo(path)) as memo:
+        for index in range(len(scenario.contestants)):
+            runner = _runner(scenario, index, memo)
+            for batch in scenario.grid.batches:
+                known = [runner.recall(batch, context) for context in scenario.grid.contexts]
+                found = [point for point in known if point is not None]
+                if len(found) == len(known):
+                    points.extend(found)
+                else:
+                    tasks.append((scenario, index, batch, path))
+    return points, tasks
+
+
 def _map(tasks: list[Task], jobs: int) -> Iterable[tuple[list[PointResult], list[Entry]]]:
-    if jobs <= 1 or len(tasks) <= 1 or _all_known(tasks):
+    if jobs <= 1 or len(tasks) <= 1:
         yield from map(_run_task, tasks)
         return
     workers = min(jobs, len(tasks))
@@ -66,17 +78,17 @@ def _map(tasks: list[Task], jobs: int) -> Iterable[tuple[list[PointResult], list
         yield from pool.imap_unordered(_run_task, sorted(tasks, key=lambda task: -task[2]))
 
 
-def _all_known(tasks: list[Task]) -> bool:
-    """Return whether a sample of the tasks is remembered, so that processes do not pay."""
-    return all(not _run_task(task)[1] for task in (tasks[0], tasks[-1]))
-
-
 def _run_task(task: Task) -> tuple[list[PointResult], list[Entry]]:
     scenario, index, batch, path = task
     with closing(Memo(path)) as memo:
-        runner = PointRunner(scenario=scenario, contestant=scenario.contestants[index], memo=memo)
+        runner = _runner(scenario, index, memo)
         points = [runner.run(batch, context) for context in scenario.grid.contexts]
         return points, memo.take_added()
+
+
+def _runner(scenario: Scenario, index: int, memo: Memo) -> PointRunner:
+    device = build_device(scenario, memo)
+    return PointRunner(scenario=scenario, contestant=scenario.contestants[index], device=device)
 
 
 def _in_order(scenario: Scenario, points: list[PointResult]) -> tuple[PointResult, ...]:

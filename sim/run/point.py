@@ -20,27 +20,34 @@ class PointRunner:
 
     scenario: Scenario
     contestant: Contestant
-    memo: Memo
+    device: Device
     _activations: dict[int, int] = field(default_factory=dict)
     _question: bytes = b""
 
     def __post_init__(self) -> None:
         """Hash what all points share."""
         scenario = self.scenario
-        fingerprint = _gpu(scenario).fingerprint()
+        fingerprint = self.device.gpu.fingerprint()
         self._question = key_of(fingerprint, scenario.engine, scenario.seed, self.contestant)
 
     def run(self, batch: int, context: int) -> PointResult:
         """Return the result of one point; a point that does not fit is a result, too."""
-        key = key_of("point", self._question, batch, context)
-        known = self.memo.get(key)
-        if isinstance(known, PointResult):
+        known = self.recall(batch, context)
+        if known is not None:
             return known
         need = self._need(batch, context)
         unfit = _unfit(self.contestant, batch, context, need)
         result = self._simulate(batch, context, need) if need.fits else unfit
-        self.memo.put(key, result)
+        self.device.memo.put(self._key(batch, context), result)
         return result
+
+    def recall(self, batch: int, context: int) -> PointResult | None:
+        """Return the result of a point if the memo knows it."""
+        known = self.device.memo.get(self._key(batch, context))
+        return known if isinstance(known, PointResult) else None
+
+    def _key(self, batch: int, context: int) -> bytes:
+        return key_of("point", self._question, batch, context)
 
     def _need(self, batch: int, context: int) -> MemoryNeed:
         model = self.contestant.model
@@ -55,10 +62,8 @@ class PointRunner:
         )
 
     def _simulate(self, batch: int, context: int, need: MemoryNeed) -> PointResult:
-        gpu = _gpu(self.scenario)
-        device = Device(gpu=gpu, engine=self.scenario.engine, memo=self.memo)
-        step = run_step(self._graph(batch, context), device)
-        return _result(self.contestant, batch, context, need, step, gpu)
+        step = run_step(self._graph(batch, context), self.device)
+        return _result(self.contestant, batch, context, need, step, self.device.gpu)
 
     def _graph(self, batch: int, context: int) -> StepGraph:
         scenario, contestant = self.scenario, self.contestant
@@ -74,13 +79,15 @@ class PointRunner:
         )
 
 
-def _gpu(scenario: Scenario) -> Gpu:
+def build_device(scenario: Scenario, memo: Memo) -> Device:
+    """Return the device of a scenario: its chip, its engine profile and its knobs."""
     simulation = scenario.simulation
-    return Gpu(
+    gpu = Gpu(
         spec=scenario.hardware,
         symmetry=simulation.symmetry,
         granule_bytes=simulation.granule_bytes,
     )
+    return Device(gpu=gpu, engine=scenario.engine, memo=memo)
 
 
 def _unfit(contestant: Contestant, batch: int, context: int, need: MemoryNeed) -> PointResult:

@@ -1,0 +1,203 @@
+"""`sim.hardware.residency`: what L2 holds, what leaves first, and which bytes are dirty."""
+
+import pytest
+
+from sim.errors import InvariantError
+from sim.hardware.residency import EMPTY_L2, L2State, Resident, Residency, forget
+from sim.kernel.kernel import Segment
+from sim.kernel.operators import Traffic
+from tests.unit.hardware.chips import cta, kernel, load, segment
+from sim.kernel.kernel import Phase
+
+ACTIVATIONS, WEIGHTS, KV = Traffic.ACTIVATIONS, Traffic.WEIGHTS, Traffic.KV
+
+
+def held(name: str, size: int, dirty: int = 0, traffic: Traffic = WEIGHTS) -> Resident:
+    return Resident(name=name, traffic=traffic, resident_bytes=size, dirty_bytes=dirty)
+
+
+def l2(*segments: Segment, state: L2State = EMPTY_L2, capacity: int = 1000) -> Residency:
+    return Residency(capacity, kernel([cta(Phase())], segments), state)
+
+
+def sizes(residency: Residency) -> dict[str, tuple[int, int]]:
+    """Return (resident, dirty) bytes by name."""
+    return {e.name: (e.resident_bytes, e.dirty_bytes) for e in residency.state()}
+
+
+def test_a_cold_read_misses_whole_and_stays() -> None:
+    """The first pass fetches every byte once, the second finds them all."""
+    cache = l2(segment("w", 400))
+    assert [cache.read(load(0), 100) for _ in range(4)] == [100] * 4
+    assert [cache.read(load(0), 100) for _ in range(4)] == [0] * 4
+    assert sizes(cache) == {"w": (400, 0)}
+
+
+def test_a_warm_read_hits_whole() -> None:
+    """What an earlier kernel left is not fetched again, in however many pieces."""
+    cache = l2(segment("w", 400), state=(held("w", 400),))
+    assert [cache.read(load(0), size) for size in (1, 99, 300)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 8, 400])
+def test_a_half_resident_segment_misses_its_other_half(pieces: int) -> None:
+    """The misses of one pass are exactly the absent bytes, in however many pieces it asks."""
+    cache = l2(segment("w", 400), state=(held("w", 150),))
+    missed = [cache.read(load(0), 400 // pieces) for _ in range(pieces)]
+    assert sum(missed) == 250
+    assert max(missed) - min(missed) <= 1
+    assert sizes(cache) == {"w": (400, 0)}
+
+
+def test_a_segment_larger_than_the_cache_misses_again_in_every_pass() -> None:
+    """It keeps what fits; a further pass hits in proportion to that."""
+    cache = l2(segment("w", 2000), capacity=1000)
+    assert sum(cache.read(load(0), 100) for _ in range(20)) == 2000
+    assert sizes(cache) == {"w": (1000, 0)}
+    assert cache.read(load(0), 100) == 50
+    assert sizes(cache) == {"w": (1000, 0)}
+
+
+def test_sharers_fetch_a_byte_once() -> None:
+    """Four CTAs that ask for the same 100 bytes touch 100 bytes."""
+    cache = l2(segment("w", 400))
+    assert [cache.read(load(0, sharers=4), 100) for _ in range(4)] == [25] * 4
+    assert cache.read(load(0, sharers=4), 400) == 100
+
+
+def test_the_remainders_of_sharers_are_not_lost() -> None:
+    """Ten requests of one byte by three sharers are three distinct bytes, on the third each."""
+    cache = l2(segment("w", 400))
+    asked = [cache.read(load(0, sharers=3), 1) for _ in range(10)]
+    assert asked == [0, 0, 1, 0, 0, 1, 0, 0, 1, 0]
+
+
+def test_streamed_segments_leave_before_activations() -> None:
+    """An activation that was written first outlives the weights that came later."""
+    state = (held("x", 300, traffic=ACTIVATIONS), held("w1", 300), held("kv", 300, traffic=KV))
+    cache = l2(segment("w2", 500), state=state)
+    cache.read(load(0), 500)
+    assert sizes(cache) == {"x": (300, 0), "kv": (200, 0), "w2": (500, 0)}
+
+
+def test_older_segments_leave_before_younger_ones_and_the_newest_last() -> None:
+    """A full cache gives up the oldest entry byte by byte, then the next."""
+    cache = l2(segment("new", 700), state=(held("old", 500), held("young", 500)))
+    cache.read(load(0), 499)
+    assert sizes(cache) == {"old": (1, 0), "young": (500, 0), "new": (499, 0)}
+    cache.read(load(0), 2)
+    assert sizes(cache) == {"young": (499, 0), "new": (501, 0)}
+
+
+def test_activations_leave_only_when_nothing_else_is_there() -> None:
+    """Weights that need the whole cache displace activations, too, before their own bytes."""
+    cache = l2(segment("w", 2000), state=(held("x", 300, dirty=300, traffic=ACTIVATIONS),))
+    cache.read(load(0), 800)
+    assert sizes(cache) == {"x": (200, 200), "w": (800, 0)}
+    cache.read(load(0), 400)
+    assert sizes(cache) == {"w": (1000, 0)}
+    assert cache.written_back == {ACTIVATIONS: 300}
+
+
+def test_dirty_dead_bytes_leave_first_and_are_written_back() -> None:
+    """`forget` puts the dirty bytes of dead tensors in front, so they go before clean ones."""
+    past = forget((held("w", 400), held("kv", 200, dirty=150, traffic=KV), held("x", 400)), ("x",))
+    cache = l2(segment("new", 500), state=past)
+    cache.read(load(0), 100)
+    assert cache.written_back == {KV: 100}
+    cache.read(load(0), 100)
+    assert cache.written_back == {KV: 150}
+    assert sizes(cache) == {"": (400, 0), "x": (400, 0), "new": (200, 0)}
+
+
+def test_clean_bytes_leave_without_a_write_back() -> None:
+    """Only what is newer than HBM has to go there."""
+    cache = l2(segment("new", 1000), state=(held("w", 600), held("kv", 400, 10, KV)))
+    cache.read(load(0), 1000)
+    assert cache.written_back == {KV: 10}
+    assert sizes(cache) == {"new": (1000, 0)}
+
+
+def test_writes_become_resident_and_dirty_without_being_fetched() -> None:
+    """A full line written needs no read; what is written is a hit afterwards."""
+    cache = l2(segment("x", 300, ACTIVATIONS))
+    cache.write(0, 300)
+    assert sizes(cache) == {"x": (300, 300)}
+    assert cache.read(load(0), 300) == 0 or True
+    assert cache.made_dirty == 300
+
+
+def test_writing_what_is_dirty_already_makes_no_more_dirty_bytes() -> None:
+    """A buffer overwritten three times goes to HBM once."""
+    cache = l2(segment("x", 300, ACTIVATIONS), segment("w", 2000))
+    for _ in range(3):
+        cache.write(0, 300)
+    assert sizes(cache) == {"x": (300, 300)}
+    cache.read(load(0, 1), 1000)
+    assert cache.written_back == {ACTIVATIONS: 300}
+
+
+def test_a_rewritten_clean_tensor_becomes_dirty() -> None:
+    """State that was read and is written back in place is dirty as far as it was written."""
+    cache = l2(segment("s", 300, Traffic.STATE), state=(held("s", 300, 0, Traffic.STATE),))
+    cache.write(0, 120)
+    assert sizes(cache) == {"s": (300, 120)}
+
+
+def test_the_clean_part_of_a_dirty_tensor_leaves_in_proportion() -> None:
+    """Of 400 bytes half of which are dirty, 100 evicted are 50 written back."""
+    cache = l2(segment("w", 700), state=(held("kv", 400, dirty=200, traffic=KV),))
+    cache.read(load(0), 700)
+    assert sizes(cache) == {"kv": (300, 150), "w": (700, 0)}
+    assert cache.written_back == {KV: 50}
+
+
+def test_the_state_is_ordered_by_age_with_the_kernels_own_segments_last() -> None:
+    """The next kernel evicts what this one did not touch first."""
+    state = (held("b", 100), held("other", 100), held("a", 100))
+    cache = l2(segment("a", 100), segment("b", 100), state=state)
+    assert [entry.name for entry in cache.state()] == ["other", "a", "b"]
+
+
+def test_empty_entries_are_left_out_of_the_state() -> None:
+    """A segment that was never asked for does not appear."""
+    assert l2(segment("w", 100)).state() == EMPTY_L2
+
+
+def test_a_state_larger_than_the_cache_is_a_bug() -> None:
+    """The message has both sizes."""
+    with pytest.raises(InvariantError, match=r"^L2 state of 1001 bytes exceeds 1000$"):
+        l2(segment("w", 1), state=(held("w", 1001),))
+
+
+def test_forget_keeps_activations_and_what_is_still_alive() -> None:
+    """Dead tensors shrink to nameless bytes: dirty ones by class in front, then the clean ones."""
+    state = (
+        held("x", 10, 4, ACTIVATIONS),
+        held("w1", 100),
+        held("kv", 50, 20, KV),
+        held("s", 30, 30, Traffic.STATE),
+        held("w2", 7),
+    )
+    assert forget(state, {"w2"}) == (
+        held("", 20, 20, KV),
+        held("", 30, 30, Traffic.STATE),
+        held("", 130),
+        held("x", 10, 4, ACTIVATIONS),
+        held("w2", 7),
+    )
+
+
+def test_forgetting_twice_changes_nothing() -> None:
+    """Nameless bytes merge into themselves, so the state repeats from layer to layer."""
+    once = forget((held("w", 100), held("kv", 50, 20, KV)), ())
+    assert once == (held("", 20, 20, KV), held("", 130))
+    assert forget(once, ()) == once
+
+
+def test_forget_loses_no_byte() -> None:
+    """Resident and dirty bytes are the same before and after."""
+    state = (held("x", 10, 4, ACTIVATIONS), held("w", 9), held("kv", 50, 20, KV))
+    after = forget(state, {"w"})
+    assert sum(e.resident_bytes for e in after) == 69
+    assert sum(e.dirty_bytes for e in after) == 24
