@@ -32,8 +32,8 @@ CAUSE_COLOURS: Final = MappingProxyType(
         "host": "#2b303a",
     }
 )
-CAUSE_HATCHES: Final = MappingProxyType({"l2_bandwidth": "....", "l2_latency": "...."})
-"""Green looks grey to many, so what is green carries dots as well."""
+CAUSE_HATCHES: Final = MappingProxyType({"l2_bandwidth": "||||", "l2_latency": "||||"})
+"""Green looks grey to many, so what is green carries lines as well (dots would swell the files)."""
 HATCH_COLOURS: Final = MappingProxyType({"l2_bandwidth": "#7fd0bd", "l2_latency": "#0b6e5d"})
 TRAFFIC_COLOURS: Final = MappingProxyType(
     {

@@ -69,6 +69,10 @@ def small_chip(
     return replace(
         real_chip("h100-sxm"),
         name="small",
+        title="",
+        aliases=(),
+        notes=(),
+        provenance={},
         sm_count=sm_count,
         pseudo_channels=channels,
         hbm_bytes_per_s=hbm_gb_per_s * GB,

@@ -18,10 +18,10 @@ class HashedMap:
 
     n_channels: int
 
-    def weights(self, segments: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
-        """Return one weight per segment and channel; a request splits in proportion."""
+    def shares(self, segments: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
+        """Return a row of shares per segment and one for writes, a column per channel."""
         even = (1,) * self.n_channels
-        return (even,) * len(segments)
+        return (even,) * (len(segments) + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,8 @@ class InterleavedMap:
     n_channels: int
     chunk_bytes: int
 
-    def weights(self, segments: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
-        """Return the chunks of each segment in each channel; a request splits in proportion."""
+    def shares(self, segments: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
+        """Return the chunks of each segment in each channel, and an even row for writes."""
         rows, first = [], 0
         for segment in segments:
             chunks = max(1, ceil_div(segment.size_bytes, self.chunk_bytes))
@@ -44,7 +44,7 @@ class InterleavedMap:
             extra = {(first + i) % self.n_channels for i in range(rest)}
             rows.append(tuple(whole + (c in extra) for c in range(self.n_channels)))
             first += chunks
-        return tuple(rows)
+        return (*rows, (1,) * self.n_channels)
 
 
 AddressMap = HashedMap | InterleavedMap

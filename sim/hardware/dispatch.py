@@ -32,13 +32,32 @@ class SmClass:
 
 def dispatch(kernel: Kernel, sm_count: int, *, symmetry: bool) -> tuple[SmClass, ...]:
     """Return the SM classes of a kernel, idle SMs left out; one class per SM without symmetry."""
-    work = [_work(kind) for kind in kernel.kinds]
-    equal = max(work) <= _ABOUT_EQUAL * min(work)
-    lists = _round_robin(kernel, sm_count) if equal else _greedy(kernel, sm_count)
-    if not symmetry:
-        return tuple(SmClass(multiplicity=1, slots=slots) for slots in lists if any(slots))
-    counted = Counter(slots for slots in lists if any(slots))
-    return tuple(SmClass(multiplicity=n, slots=slots) for slots, n in counted.items())
+    if len(kernel.kinds) == 1:
+        classes = _uniform(kernel, sm_count)
+    else:
+        work = [_work(kind) for kind in kernel.kinds]
+        equal = max(work) <= _ABOUT_EQUAL * min(work)
+        lists = _round_robin(kernel, sm_count) if equal else _greedy(kernel, sm_count)
+        classes = Counter(slots for slots in lists if slots)
+    if symmetry:
+        return tuple(SmClass(multiplicity=n, slots=slots) for slots, n in classes.items())
+    return tuple(
+        SmClass(multiplicity=1, slots=slots) for slots, n in classes.items() for _ in range(n)
+    )
+
+
+def _uniform(kernel: Kernel, sm_count: int) -> Counter[Slots]:
+    """Return the classes of a grid of one kind: at most two, as in round robin."""
+    n, places = kernel.n_ctas, sm_count * kernel.ctas_per_sm
+    each, rest = divmod(n, places)
+    full, part = divmod(rest, sm_count)
+    classes: Counter[Slots] = Counter()
+    for longer, sms in ((full + 1, part), (full, sm_count - part)):
+        counts = [each + (slot < longer) for slot in range(kernel.ctas_per_sm)]
+        slots = tuple((0,) * count for count in counts if count)
+        if slots and sms:
+            classes[slots] += sms
+    return classes
 
 
 def _round_robin(kernel: Kernel, sm_count: int) -> Iterator[Slots]:

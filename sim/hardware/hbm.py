@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 from sim.hardware.address_map import AddressMap
@@ -35,6 +36,7 @@ class ChannelTiming:
     write_ps_per_byte: Fraction
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, spec: ChipSpec) -> "ChannelTiming":
         """Return the timing of one pseudo-channel of `spec`."""
         peak_ps = Fraction(PS_PER_S * spec.pseudo_channels, spec.hbm_bytes_per_s)
@@ -92,24 +94,11 @@ class Hbm:
         segments: Sequence[Segment],
         symmetry: bool,
     ) -> None:
-        rows = address_map.weights(segments)
-        n_channels = address_map.n_channels
-        per = lcm(n_channels, *(sum(row) for row in rows))
-        scaled = [[w * (per // sum(row)) for w in row] for row in rows]
-        scaled.append([per // n_channels] * n_channels)
-        columns = list(zip(*scaled, strict=True))
-        groups = Counter(columns) if symmetry else {(*c, i): 1 for i, c in enumerate(columns)}
-        self.channels = [HbmChannel(probe, f"hbm{i}", n) for i, n in enumerate(groups.values())]
-        timing = ChannelTiming.of(spec)
-        costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
-        unit = lcm(*(cost.denominator for cost in costs))
-        read, tile, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
-        costs_of = [*(tile if segment.tiled else read for segment in segments), write]
-        self._costs = [
-            [weight * cost for weight, cost in zip(column, costs_of, strict=False)]
-            for column in groups
-        ]
-        self._per = per * unit
+        tiled = tuple(segment.tiled for segment in segments)
+        shares = address_map.shares(segments)
+        self._per, groups = _channel_classes(ChannelTiming.of(spec), shares, tiled, symmetry)
+        self.channels = [HbmChannel(probe, f"hbm{i}", n) for i, (_, n) in enumerate(groups)]
+        self._costs = [costs for costs, _ in groups]
         self.read_bytes = [0] * len(segments)
 
     def serve(
@@ -134,3 +123,30 @@ class Hbm:
             if done > last:
                 last, slowest = done, channel
         return last, slowest.busy
+
+
+@lru_cache(maxsize=256)
+def _channel_classes(
+    timing: ChannelTiming,
+    shares: tuple[tuple[int, ...], ...],
+    tiled: tuple[bool, ...],
+    symmetry: bool,
+) -> tuple[int, list[tuple[tuple[int, ...], int]]]:
+    """Return (unit, classes): what a byte of each segment, and of a write, costs each channel.
+
+    A class is (costs in unit-ths of a ps, number of channels). `shares` has one row per segment
+    and a last one for writes; a request splits over the channels in proportion to its row.
+    """
+    costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
+    unit = lcm(*(cost.denominator for cost in costs))
+    read, tile, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
+    row_costs = [*(tile if is_tiled else read for is_tiled in tiled), write]
+    totals = [sum(row) for row in shares]
+    per = lcm(*totals)
+    scaled = [
+        [weight * (per // total) * cost for weight in row]
+        for row, total, cost in zip(shares, totals, row_costs, strict=True)
+    ]
+    columns = list(zip(*scaled, strict=True))
+    groups = list(Counter(columns).items()) if symmetry else [(column, 1) for column in columns]
+    return per * unit, groups

@@ -6,6 +6,7 @@ alongside. Cutting is exact: the pieces sum to the whole.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
@@ -92,23 +93,23 @@ def _buffer(kind: CtaKind, phases: list[PhasePlan]) -> int:
 
 
 def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePlan:
-    pipes = phase_pipe_times(phase, spec)
     n = max(1, ceil_div(phase.load_bytes, largest))
+    n_loads = len(phase.loads)
+    totals = (
+        *(load.size_bytes for load in phase.loads),
+        *phase_pipe_times(phase, spec),
+        phase.steps * spec.step_latency_ps,
+    )
+    columns = [_pieces(total, n) for total in totals]
     port_per_s = spec.l2_port_bytes_per_clock * spec.clock_hz
+    # Most granules of a phase are equal: each distinct one is made once.
+    known: dict[tuple[int, ...], Granule] = {}
     granules = []
-    for i in range(n):
-        sizes = tuple(_piece(load.size_bytes, i, n) for load in phase.loads)
-        times = tuple(_piece(ps, i, n) for ps in pipes)
-        granules.append(
-            Granule(
-                sizes=sizes,
-                total_bytes=sum(sizes),
-                port_ps=work_ps(sum(sizes), port_per_s),
-                pipes_ps=tuple((p, ps) for p, ps in zip(PIPES, times, strict=True) if ps),
-                work_ps=sum(times),
-                chain_ps=_piece(phase.steps * spec.step_latency_ps, i, n),
-            )
-        )
+    for pieces in zip(*columns, strict=True):
+        granule = known.get(pieces)
+        if granule is None:
+            granule = known[pieces] = _granule(pieces, n_loads, port_per_s)
+        granules.append(granule)
     return PhasePlan(
         key=key,
         loads=phase.loads,
@@ -118,8 +119,25 @@ def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePl
     )
 
 
-def _piece(total: int, i: int, n: int) -> int:
-    return total * (i + 1) // n - total * i // n
+def _granule(pieces: tuple[int, ...], n_loads: int, port_per_s: int) -> Granule:
+    sizes, times, chain_ps = pieces[:n_loads], pieces[n_loads:-1], pieces[-1]
+    return Granule(
+        sizes=sizes,
+        total_bytes=sum(sizes),
+        port_ps=work_ps(sum(sizes), port_per_s),
+        pipes_ps=tuple((pipe, ps) for pipe, ps in zip(PIPES, times, strict=True) if ps),
+        work_ps=sum(times),
+        chain_ps=chain_ps,
+    )
+
+
+def _pieces(total: int, n: int) -> list[int]:
+    """Return `n` integers that sum to `total`, as equal as they can be, evenly mixed."""
+    each, rest = divmod(total, n)
+    if not rest:
+        return [each] * n
+    edges = [total * i // n for i in range(n + 1)]
+    return [after - before for before, after in pairwise(edges)]
 
 
 def phase_pipe_times(phase: Phase, spec: ChipSpec) -> tuple[int, ...]:

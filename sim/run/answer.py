@@ -128,12 +128,13 @@ def _alone(name: str, grid: Cells) -> str:
             f"{name} makes {_tokens(point)} at {_place(point)}, a step of "
             f"{format_time(point.step_ps)} at {_of_roofline(point)} of the roofline."
         )
-    shares = [p.roofline_ps / p.step_ps for p in grid.values()]
+    shares = sorted(p.roofline_ps / p.step_ps for p in grid.values())
+    roofline = " to ".join(dict.fromkeys((_percent(shares[0]), _percent(shares[-1]))))
     return (
         f"{name} makes from {_tokens(slow)} at {_place(slow)} to {_tokens(fast)} at "
         f"{_place(fast)}; a step takes {format_time(grid[low].step_ps)} at {_place(grid[low])} "
         f"and {format_time(grid[high].step_ps)} at {_place(grid[high])}, and all steps run at "
-        f"{_percent(min(shares))} to {_percent(max(shares))} of the roofline."
+        f"{roofline} of the roofline."
     )
 
 

@@ -16,7 +16,8 @@ from sim.kernel.target import Target
 from sim.units import ceil_div
 
 TILES_N = (64, 128, 256)
-TILES_M = (16, 32, 64, 128, 256)
+# Token tiles: Ampere and Ada kernels come in powers of two, wgmma takes any multiple of 8.
+TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 # A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
 _STAGE_ROW_BYTES = 128
 # Accumulators of larger tiles do not fit the register file of one CTA.
@@ -39,8 +40,9 @@ def activation_bytes(fmt: WeightFormat) -> int:
 
 def gemm_candidates(op: Gemm, target: Target) -> Iterator[Kernel]:
     """Yield the kernels a tuner would try for `op`: tiles, pipelines and K splits."""
-    tile_m = fit_tile(op.m, TILES_M)
-    for tokens in {tile_m, fit_tile(ceil_div(op.m, 2), TILES_M)}:
+    tiles = TILES_M[target.bulk_copy]
+    largest = fit_tile(op.m, tiles)
+    for tokens in (tile for tile in tiles if largest // 4 <= tile <= largest):
         for rows in TILES_N:
             if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
                 yield from _tiled(op, target, rows, tokens)

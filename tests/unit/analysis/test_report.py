@@ -148,5 +148,6 @@ def test_a_folder_that_cannot_be_written_is_told(run: Result, tmp_path: Path) ->
 
 
 def test_an_inlined_svg_scales_with_the_page() -> None:
-    svg = '<?xml version="1.0"?>\n<svg width="9pt" height="5pt" viewBox="0 0 9 5"><g width="1"/></svg>'
-    assert inline(svg) == '<svg viewBox="0 0 9 5"><g width="1"/></svg>'
+    body = 'viewBox="0 0 9 5"><g width="1"/></svg>'
+    svg = f'<?xml version="1.0"?>\n<svg width="9pt" height="5pt" {body}'
+    assert inline(svg) == f"<svg {body}"

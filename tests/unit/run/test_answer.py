@@ -92,7 +92,7 @@ def test_one_contestant_is_told_by_its_range() -> None:
     assert told(*points) == (
         "A makes from 1,000 tokens/s at batch 1 and context 1k to 4,000 tokens/s at batch 8 and "
         "context 1k; a step takes 1 ms at batch 1 and context 1k and 2 ms at batch 8 and context "
-        "1k, and all steps run at 50 % to 50 % of the roofline.",
+        "1k, and all steps run at 50 % of the roofline.",
         "The largest share of the step time goes to tensor cores at all 2 points.",
     )
 
