@@ -53,9 +53,11 @@ def cause_table(result: Result) -> list[str]:
         return []
     shares = [_tenths(point.ledger_ps) for point in points]
     rows = [("% of the step", *(_cut(point.contestant) for point in points))]
-    for cause in points[0].ledger_ps:
-        if any(share[cause] for share in shares):
-            rows.append((cause, *(f"{share[cause] / 10:.1f}" for share in shares)))
+    rows += [
+        (cause, *(f"{share[cause] / 10:.1f}" for share in shares))
+        for cause in points[0].ledger_ps
+        if any(share[cause] for share in shares)
+    ]
     rows.append(("sum", *(f"{sum(share.values()) / 10:.1f}" for share in shares)))
     rows.append(("step", *(format_time(point.step_ps) for point in points)))
     where = f"Where the time goes at batch {points[0].batch}, context {points[0].context}:"

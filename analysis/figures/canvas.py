@@ -161,7 +161,7 @@ def _place(handle: Artist, x: float, y: float) -> None:
     if isinstance(handle, Line2D):
         marked = handle.get_linestyle() == "None"
         handle.set_data(
-            [x + 0.1] if marked else [x - 0.04, x + 0.1, x + 0.24], [y] * (3 - 2 * marked)
+            [x + 0.1] if marked else [x - 0.04, x + 0.08, x + 0.2], [y] * (3 - 2 * marked)
         )
         handle.set_markevery([0 if marked else 1])
     elif isinstance(handle, Rectangle):

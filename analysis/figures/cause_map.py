@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from analysis.figures.base import Board, Drawing, three_digits, time_unit
@@ -174,16 +174,22 @@ def _contestant_panel(axes: Axes, board: Board, name: str, unit_ps: int) -> None
 
 def _winner_panel(axes: Axes, board: Board, winners: Labels) -> None:
     size = _cell_points(axes, board)
-    misfits = []
+    misfits, colours = [], {}
     for cell, points in _columns(board):
         if not points:
             misfits.append(cell)
             continue
         steps = sorted(p.step_ps for p in points)
         ratio = steps[1] / steps[0] if len(steps) > 1 else 0.0
-        colour = _shade(CONTESTANT_COLOURS[board.names.index(winners[cell]) % 8], ratio)
-        boxes(axes, _squares([cell]), colour)
-        _write(axes, cell, _lead(ratio), text_colour(colour), size)
+        colours[cell] = _shade(CONTESTANT_COLOURS[board.names.index(winners[cell]) % 8], ratio)
+        _write(axes, cell, _lead(ratio), text_colour(colours[cell]), size)
+    corners = [
+        [(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in _squares(list(colours))
+    ]
+    shades = list(colours.values())
+    axes.add_collection(
+        PolyCollection(corners, facecolors=shades, edgecolors="white", linewidths=0.6)
+    )
     boxes(axes, _squares(misfits), "white", hatch="////")
 
 
@@ -208,7 +214,7 @@ def _cell_points(axes: Axes, board: Board) -> float:
     figure = axes.get_figure(root=True)
     width = axes.get_position().width * (figure.get_figwidth() if figure else 1)
     cell = width / max(1, len(board.batches))
-    return max(5.5, min(11.0, cell * 72 / (5 * 0.66)))
+    return max(5.5, min(11.0, cell * 72 / (5 * 0.74)))
 
 
 def _write(axes: Axes, cell: Cell, text: str, colour: str, size: float) -> None:

@@ -57,8 +57,8 @@ def forget(state: L2State, alive: Collection[str]) -> L2State:
 class _Entry:
     """One tensor in L2.
 
-    Of its `resident` bytes, `old` were there before this kernel asked for them; `dirty` ones are
-    newer than HBM. `touched` counts distinct bytes asked for so far (it passes `size` when the
+    Of its `resident` bytes, `old` are there without this kernel having read them yet; `dirty` ones
+    are newer than HBM. `touched` counts distinct bytes asked for so far (it passes `size` when the
     kernel starts a second pass over the tensor), `asked` all bytes by number of sharers.
     """
 
@@ -125,29 +125,47 @@ class Residency:
             before = entry.asked.get(load.sharers, 0)
             entry.asked[load.sharers] = after = before + asked_bytes
             distinct = after // load.sharers - before // load.sharers
-        if not distinct:
-            return 0
-        touched = entry.touched
-        entry.touched = touched + distinct
-        hits = 0
-        if touched < entry.size:
-            if entry.old:
-                hits = _share(distinct, entry.old, entry.size - touched)
-                entry.old -= hits
-        elif entry.resident:
-            hits = _share(distinct, entry.resident, entry.size)
-        missed = distinct - hits
-        if missed:
-            self._insert(entry, missed)
+        missed = 0
+        first = min(distinct, entry.size - entry.touched)
+        if first > 0:
+            missed = self._touch(entry, first)
+            distinct -= first
+        if distinct:
+            entry.touched += distinct
+            missed += self._read_again(entry, distinct)
         return missed
 
+    def _touch(self, entry: _Entry, distinct: int) -> int:
+        """Read bytes that this kernel has not read yet; return how many miss."""
+        hits = 0
+        if entry.old:
+            hits = _share(distinct, entry.old, entry.size - entry.touched)
+            entry.old -= hits
+        entry.touched += distinct
+        self._insert(entry, distinct - hits)
+        return distinct - hits
+
+    def _read_again(self, entry: _Entry, distinct: int) -> int:
+        """Read bytes that this kernel has read before; return how many miss."""
+        hits = _share(distinct, entry.resident, entry.size) if entry.resident else 0
+        self._insert(entry, distinct - hits)
+        return distinct - hits
+
     def write(self, segment: int, size_bytes: int) -> None:
-        """Write bytes of a segment into L2: they become resident and dirty."""
+        """Write bytes of a segment into L2: they become resident and dirty.
+
+        They land on what is not resident yet first, then on clean bytes, then on dirty ones.
+        """
         entry = self.entries[segment]
-        self._insert(entry, size_bytes)
-        fresh = min(size_bytes, entry.resident - entry.dirty)
+        added = min(size_bytes, max(0, entry.size - entry.resident))
+        fresh = min(size_bytes, entry.resident + added - entry.dirty)
+        entry.resident += added
+        entry.old += min(added, max(0, entry.size - entry.touched - entry.old))
         entry.dirty += fresh
         self.made_dirty += fresh
+        self.total += added
+        if self.total > self.capacity:
+            self._evict(entry)
 
     def _insert(self, entry: _Entry, size_bytes: int) -> None:
         added = min(size_bytes, entry.size - entry.resident)

@@ -87,7 +87,7 @@ def test_a_kernel_bound_by_one_resource_comes_close_to_its_bound(name: str) -> N
     bounds = lower_bounds_ps(spec, kernel, run)
     never_faster_than_physics(spec, kernel, run)
     assert run.time_ps <= TIGHT * bounds[name]
-    assert bounds[name] == max(bounds.values())
+    assert bounds[name] >= 0.99 * max(bounds.values())
 
 
 def test_the_max_flow_bound_sees_every_level() -> None:

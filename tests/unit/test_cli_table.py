@@ -2,7 +2,16 @@
 
 from dataclasses import replace
 
-from sim.cli_table import WIDTH, aligned, in_columns, point_table, result_text, spread, wrapped
+from sim.cli_table import (
+    WIDTH,
+    aligned,
+    cause_table,
+    in_columns,
+    point_table,
+    result_text,
+    spread,
+    wrapped,
+)
 from sim.run.result import SCHEMA_VERSION, ChipInfo, MemoryNeed, PointResult, Result
 
 
@@ -80,9 +89,35 @@ def test_a_result_is_told_as_a_table_and_an_answer() -> None:
         "                        2      512  21 ms        48  93%  hbm_bandwidth 75%",
         "a mixture of expe…      2      512      -         -    -  needs 99 GB",
         "",
+        "Where the time goes at batch 2, context 512:",
+        "",
+        "% of the step  dense",
+        "hbm_bandwidth   75.0",
+        "launch          25.0",
+        "sum            100.0",
+        "step           21 ms",
+        "",
         "One sentence.",
         "Another.",
     ]
+
+
+def test_the_shares_of_a_step_are_rounded_to_a_sum_of_a_hundred() -> None:
+    """Three equal causes are 33.4, 33.3 and 33.3 per cent: the table adds up."""
+    thirds = {"tensor": 1, "launch": 1, "tail": 1}
+    assert cause_table(result(point(ledger_ps=thirds)))[2:] == [
+        "% of the step  dense",
+        "tensor          33.4",
+        "launch          33.3",
+        "tail            33.3",
+        "sum            100.0",
+        "step           21 ms",
+    ]
+
+
+def test_a_result_in_which_nothing_fits_has_no_table_of_causes() -> None:
+    """There is no step whose time could be told."""
+    assert cause_table(result(point(memory=TOO_LARGE, step_ps=0))) == []
 
 
 def test_a_large_grid_is_thinned_and_says_so() -> None:

@@ -38,7 +38,7 @@ def choose_splits(tiles: int, blocks: int, places: int) -> int:
     """Return the KV splits for `tiles` CTAs of `blocks` KV blocks on `places` CTA slots.
 
     >>> choose_splits(8, 256, 132)
-    16
+    14
     """
     if tiles >= 0.8 * places:
         return 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.hardware.dispatch import SmClass, Slots, dispatch
+from sim.hardware.dispatch import Slots, SmClass, dispatch
 from sim.kernel.kernel import Kernel, Phase
 from tests.unit.hardware.chips import cta, kernel, load, segment
 
@@ -59,9 +59,7 @@ def test_kinds_keep_their_place_in_launch_order() -> None:
         (20_481, [((0, 1),), ((1, 1, 1),)]),
     ],
 )
-def test_unequal_work_goes_to_the_slot_with_the_least_so_far(
-    size: int, slots: list[Slots]
-) -> None:
+def test_unequal_work_goes_to_the_slot_with_the_least_so_far(size: int, slots: list[Slots]) -> None:
     """The switch is at a factor of 1.5 between the lightest and the heaviest CTA."""
     assert placed(grid([(1, size), (4, 12_288)]), 2) == slots
 
@@ -82,15 +80,14 @@ def test_equal_sms_are_one_class() -> None:
 
 def test_without_symmetry_every_sm_is_a_class() -> None:
     """The same work, one process each."""
-    assert dispatch(grid([(4, 1000)]), 4, symmetry=False) == (
-        SmClass(multiplicity=1, slots=((0,),)),
-    ) * 4
+    assert (
+        dispatch(grid([(4, 1000)]), 4, symmetry=False)
+        == (SmClass(multiplicity=1, slots=((0,),)),) * 4
+    )
 
 
 @given(
-    kinds=st.lists(
-        st.tuples(st.integers(1, 40), st.integers(0, 10**6)), min_size=1, max_size=5
-    ),
+    kinds=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 10**6)), min_size=1, max_size=5),
     sm_count=st.integers(1, 9),
     ctas_per_sm=st.integers(1, 4),
 )

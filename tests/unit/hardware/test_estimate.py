@@ -94,8 +94,8 @@ def test_every_phase_adds_the_latency_of_its_loads() -> None:
             id="shared operands before private ones",
         ),
         pytest.param(
-            grid(Phase(loads=(load(10_000),), steps=4)),
-            grid(Phase(loads=(load(10_000),), steps=40)),
+            grid(Phase(loads=(load(1000),), steps=4)),
+            grid(Phase(loads=(load(1000),), steps=40)),
             id="few steps before many",
         ),
     ],
@@ -104,6 +104,7 @@ def test_obvious_candidates_are_ranked_as_the_simulation_ranks_them(
     fast: Kernel, slow: Kernel
 ) -> None:
     """The estimate puts the better of two in front, and the device agrees."""
-    gpu = Gpu(spec=replace(CHIP, l2_bytes=10**7))
-    assert estimate_ps(fast, CHIP) < estimate_ps(slow, CHIP)
+    chip = replace(CHIP, l2_bytes=10**7, l2_port_bytes_per_clock=300)
+    gpu = Gpu(spec=chip)
+    assert estimate_ps(fast, chip) < estimate_ps(slow, chip)
     assert gpu.run(fast).time_ps < gpu.run(slow).time_ps

@@ -8,7 +8,7 @@ from sim.hardware.address_map import HashedMap
 from sim.hardware.clock import Clock
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2, Arrival
-from sim.hardware.residency import EMPTY_L2, L2State, Resident, Residency
+from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Load, Phase, Segment
 from sim.kernel.operators import Traffic
@@ -94,10 +94,8 @@ def test_a_miss_is_ready_after_its_channels_and_the_hbm_latency() -> None:
 
 
 def test_a_partial_miss_waits_for_the_slower_of_l2_and_hbm() -> None:
-    """Of 4000 B, 400 miss: HBM needs 400 ps, but L2 1000, and one missed byte costs HBM's latency."""
-    half = Resident(
-        name="w", traffic=Traffic.WEIGHTS, resident_bytes=45_000, dirty_bytes=0
-    )
+    """Of 4000 B, 400 miss: HBM needs 400 ps, L2 1000; then HBM's latency counts."""
+    half = Resident(name="w", traffic=Traffic.WEIGHTS, resident_bytes=45_000, dirty_bytes=0)
     chip = bench(WEIGHTS, state=(half,))
     chip.ask("partial", (load(4000),), at=0)
     assert chip.run() == [("partial", 1000 + MISS_PS)]
@@ -197,9 +195,7 @@ def test_without_stores_nothing_is_drained() -> None:
 
 def test_dirty_bytes_that_are_evicted_go_to_hbm() -> None:
     """A read that displaces 1000 dirty bytes keeps its channels 1500 ps longer for the next."""
-    dirty = Resident(
-        name="kv", traffic=Traffic.KV, resident_bytes=100_000, dirty_bytes=100_000
-    )
+    dirty = Resident(name="kv", traffic=Traffic.KV, resident_bytes=100_000, dirty_bytes=100_000)
     chip = bench(WEIGHTS, state=(dirty,))
     chip.ask("first", (load(1000),), at=0)
     chip.ask("second", (load(10),), at=2000)

@@ -103,7 +103,7 @@ def test_every_phase_of_a_kernel_has_a_key_of_its_own() -> None:
 
 
 def test_pipes_take_turns_unless_overlapped() -> None:
-    """1 ps a tensor FLOP (half of the peak is sustained), 1 a vector FLOP, 1000 an SFU operation."""
+    """1 ps a tensor FLOP (half the peak is sustained), 1 a vector FLOP, 1000 an SFU op."""
     facts = {"tensor_flop": 3000, "vector_flop": 500, "sfu_ops": 2}
     assert phase_pipe_times(Phase(**facts), toy_chip()) == (3000, 500, 2000)
     assert phase_pipe_times(Phase(**facts, overlapped=True), toy_chip()) == (3000, 0, 0)

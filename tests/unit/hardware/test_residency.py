@@ -3,7 +3,7 @@
 import pytest
 
 from sim.errors import InvariantError
-from sim.hardware.residency import EMPTY_L2, L2State, Resident, Residency, forget
+from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget
 from sim.kernel.kernel import Phase, Segment
 from sim.kernel.operators import Traffic
 from tests.unit.hardware.chips import cta, kernel, load, segment
@@ -125,7 +125,6 @@ def test_writes_become_resident_and_dirty_without_being_fetched() -> None:
     assert cache.made_dirty == 300
 
 
-@pytest.mark.xfail(reason="a first pass takes only what was there before the kernel for hits")
 def test_what_the_kernel_wrote_itself_is_a_hit() -> None:
     """The partial sums of a split-K GEMM are reduced from L2, not from HBM."""
     cache = l2(segment("workspace", 300, ACTIVATIONS))
@@ -133,7 +132,6 @@ def test_what_the_kernel_wrote_itself_is_a_hit() -> None:
     assert cache.read(load(0), 300) == 0
 
 
-@pytest.mark.xfail(reason="bytes that evict themselves before they are marked dirty are lost")
 def test_a_write_larger_than_the_cache_is_written_back_or_dirty() -> None:
     """Of 1500 bytes written through 1000, 500 have gone to HBM and 1000 still have to."""
     cache = l2(segment("x", 1500, ACTIVATIONS), capacity=1000)
@@ -142,7 +140,6 @@ def test_a_write_larger_than_the_cache_is_written_back_or_dirty() -> None:
     assert cache.written_back == {ACTIVATIONS: 500}
 
 
-@pytest.mark.xfail(reason="a read across the end of a pass counts all of it as a first touch")
 def test_a_read_across_the_end_of_the_segment_fetches_no_byte_twice() -> None:
     """One and a half passes over a segment that fits miss it once."""
     cache = l2(segment("w", 400))
