@@ -459,3 +459,45 @@ decode_operators: SearchStrategy[Operator] = st.one_of(
 operators: SearchStrategy[Operator] = st.one_of(
     decode_operators, prefill_attentions(), mlas, scans
 )
+
+
+@st.composite
+def whole_kernels(
+    draw: DrawFn, *, max_kinds: int = 3, max_phases: int = 2, most_bytes: int = 4096 * KIB
+) -> Kernel:
+    """Draw a kernel whose loads and stores each cover a tensor of their own exactly once.
+
+    Of the CTAs of a kind, groups of `sharers` read the same bytes; all tensors together have
+    `most_bytes` at most.
+    """
+    parts: list[Segment] = []
+    kinds: list[CtaKind] = []
+    for _ in range(draw(st.integers(1, max_kinds))):
+        sharers = draw(st.integers(1, 4))
+        count = sharers * draw(st.integers(1, 10))
+        base = draw(kernels(max_kinds=1, max_phases=max_phases))
+        own: list[Phase] = []
+        for phase in base.kinds[0].phases:
+            room = most_bytes - sum(part.size_bytes for part in parts)
+            cap = room // (count * (len(phase.loads) + len(phase.stores) or 1))
+            loads: list[Load] = []
+            for load in phase.loads:
+                size = min(load.size_bytes, cap)
+                loads.append(Load(segment=len(parts), size_bytes=size, sharers=sharers))
+                parts.append(_tensor(draw, len(parts), count * size // sharers))
+            stores: list[Store] = []
+            for store in phase.stores:
+                size = min(store.size_bytes, cap)
+                stores.append(Store(segment=len(parts), size_bytes=size))
+                parts.append(_tensor(draw, len(parts), count * size))
+            own.append(replace(phase, loads=tuple(loads), stores=tuple(stores)))
+        kinds.append(
+            CtaKind(count=count, phases=tuple(own), buffer_bytes=base.kinds[0].buffer_bytes)
+        )
+    occupancy, setup = draw(st.integers(1, 4)), draw(st.integers(0, 3))
+    return kernel_of(tuple(kinds), tuple(parts), ctas_per_sm=occupancy, setup_round_trips=setup)
+
+
+def _tensor(draw: DrawFn, index: int, size_bytes: int) -> Segment:
+    traffic, tiled = draw(st.sampled_from(Traffic)), draw(st.booleans())
+    return Segment(name=f"t{index}", size_bytes=size_bytes, traffic=traffic, tiled=tiled)
