@@ -4,9 +4,10 @@
 and read offline.
 """
 
+import multiprocessing
+import os
 import re
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ NOT_COVERED: Final = (
     "A roofline takes the bytes and FLOP of the simulated step at the chip's peak rates with "
     "perfect overlap: a bound, not a prediction.",
 )
+_CORES: Final = 2
 SMALL: Final = 0.095
 """Shares below this keep a decimal."""
 TINT: Final = 0.55
@@ -42,12 +44,12 @@ _PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Drawn:
-    """A figure in both forms; the PNG is ready when its future is."""
+    """A figure in both forms."""
 
     name: str
     caption: str
     svg: str
-    png: Future[bytes]
+    png: bytes
 
 
 def write(result: Result, out_dir: Path) -> list[Path]:
@@ -60,7 +62,7 @@ def write(result: Result, out_dir: Path) -> list[Path]:
     figures: list[dict[str, str]] = []
     for drawn in _drawn(result):
         files[f"{drawn.name}.svg"] = drawn.svg.encode()
-        files[f"{drawn.name}.png"] = drawn.png.result()
+        files[f"{drawn.name}.png"] = drawn.png
         figures.append({"name": drawn.name, "caption": drawn.caption, "svg": inline(drawn.svg)})
     files["report.html"] = page(result, figures).encode()
     return [write_whole(out_dir / name, data) for name, data in files.items()]
@@ -153,20 +155,31 @@ def ledger_cells(p: PointResult, causes: Iterable[str]) -> dict[str, object]:
 
 
 def _drawn(result: Result) -> list[_Drawn]:
-    """Return every figure; while one is drawn, another is compressed."""
+    """Return every figure, drawn on up to two cores."""
     # Matplotlib takes half a second to load; only a report that is really written pays for it.
+    from analysis.figures import DRAWINGS  # noqa: PLC0415
+
+    jobs = [(result, index) for index in range(len(DRAWINGS))]
+    if (os.cpu_count() or 1) < _CORES:
+        return [_draw(job) for job in jobs]
+    with multiprocessing.Pool(_CORES) as pool:
+        return pool.map(_draw, jobs, chunksize=1)
+
+
+def _draw(job: tuple[Result, int]) -> _Drawn:
     from analysis.figures import DRAWINGS  # noqa: PLC0415
     from analysis.figures.canvas import pixels, png_bytes, styled, svg_text  # noqa: PLC0415
 
-    drawn = []
-    with styled(), ThreadPoolExecutor(max_workers=1) as pool:
-        for drawing in DRAWINGS:
-            figure = drawing.draw(result)
-            png = pool.submit(png_bytes, pixels(figure))
-            svg = svg_text(figure, drawing.name)
-            caption = drawing.caption(result)
-            drawn.append(_Drawn(name=drawing.name, caption=caption, svg=svg, png=png))
-    return drawn
+    result, index = job
+    drawing = DRAWINGS[index]
+    with styled():
+        figure = drawing.draw(result)
+        return _Drawn(
+            name=drawing.name,
+            caption=drawing.caption(result),
+            svg=svg_text(figure, drawing.name),
+            png=png_bytes(pixels(figure)),
+        )
 
 
 def _percent(share: float) -> str:
