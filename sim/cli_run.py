@@ -18,9 +18,10 @@ from sim.errors import InputError, Problem
 from sim.resources import display
 from sim.run import execute
 from sim.run.result import Result
+from sim.run.timeline import write_timeline
 from sim.run.write import write_result
 from sim.scenario.load import load_scenario
-from sim.scenario.scenario import ReportOptions
+from sim.scenario.scenario import ReportOptions, Scenario
 
 REPORT_GROUP: Final = "tokenstall.reports"
 RESULT_FILE: Final = "result.json"
@@ -53,7 +54,7 @@ def run_scenario(options: RunOptions) -> None:
             jobs=options.jobs or os.cpu_count() or 1,
             memo=options.memo,
         )
-    files = write_all(result, out_dir, scenario.report)
+    files = write_all(result, out_dir, scenario)
     click.echo(result_text(result))
     where = f"{len(files)} files in {display(out_dir)}: {', '.join(files)}"
     click.echo("\n" + "\n".join(wrapped(where)))
@@ -70,7 +71,7 @@ def check_out_dir(out_dir: Path, *, force: bool) -> None:
         raise InputError([Problem(file=str(out_dir), message=message, expected=expected)])
 
 
-def write_all(result: Result, out_dir: Path, wanted: ReportOptions) -> list[str]:
+def write_all(result: Result, out_dir: Path, scenario: Scenario) -> list[str]:
     """Write result and reports into `out_dir`; return the names of the files.
 
     Everything is made in a folder beside it and moved when it is whole.
@@ -78,8 +79,10 @@ def write_all(result: Result, out_dir: Path, wanted: ReportOptions) -> list[str]
     staging = out_dir.parent / f".{out_dir.name}.{os.getpid()}.tmp"
     try:
         write_result(result, staging)
-        for writer in report_writers(wanted):
+        for writer in report_writers(scenario.report):
             writer(result, staging)
+        if scenario.report.timeline:
+            write_timeline(scenario, result, staging)
         return _published(staging, out_dir)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

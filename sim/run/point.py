@@ -52,7 +52,7 @@ class PointRunner:
     def _need(self, batch: int, context: int) -> MemoryNeed:
         model = self.contestant.model
         if batch not in self._activations:
-            self._activations[batch] = activation_bytes(self._graph(batch, context))
+            self._activations[batch] = activation_bytes(self.graph(batch, context))
         return MemoryNeed(
             weights_bytes=weights_bytes(model, self.contestant.weights),
             kv_bytes=kv_bytes(model, self.contestant.kv, batch=batch, context=context),
@@ -62,10 +62,11 @@ class PointRunner:
         )
 
     def _simulate(self, batch: int, context: int, need: MemoryNeed) -> PointResult:
-        step = run_step(self._graph(batch, context), self.device)
+        step = run_step(self.graph(batch, context), self.device)
         return _result(self.contestant, batch, context, need, step, self.device.gpu)
 
-    def _graph(self, batch: int, context: int) -> StepGraph:
+    def graph(self, batch: int, context: int) -> StepGraph:
+        """Return the decode step of a point, its routing drawn from the seed."""
         scenario, contestant = self.scenario, self.contestant
         return build_step(
             contestant.model,

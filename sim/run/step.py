@@ -118,7 +118,7 @@ def share_out(sm_ps: Counter[str], sm_count: int, total_ps: int) -> dict[str, in
 
 def run_step(graph: StepGraph, device: Device) -> StepRun:
     """Run every block of a step on the device, starting with an empty L2."""
-    live_out = _live_out(graph)
+    outlives = live_out(graph)
     fused: dict[int, tuple[Operator, ...]] = {}
     known: dict[tuple[int, L2State], tuple[Sums, L2State]] = {}
     times: Counter[tuple[int, L2State]] = Counter()
@@ -126,7 +126,7 @@ def run_step(graph: StepGraph, device: Device) -> StepRun:
     for block in graph.blocks:
         kind = id(block.operators)
         if kind not in fused:
-            fused[kind] = fuse(block.operators, device.engine.fusions, live_out)
+            fused[kind] = fuse(block.operators, device.engine.fusions, outlives)
         place = (kind, l2)
         if place not in known:
             known[place] = _run_block(fused[kind], device, l2)
@@ -152,14 +152,15 @@ def launch_gap_ps(device: Device) -> int:
     return spec.cuda_graph_gap_ps if graph else spec.stream_gap_ps
 
 
-def _live_out(graph: StepGraph) -> frozenset[str]:
+def live_out(graph: StepGraph) -> frozenset[str]:
+    """Return the names of the tensors that some block reads before it writes them."""
     blocks: Iterable[Block] = {id(block.operators): block for block in graph.blocks}.values()
     return frozenset().union(*(live_in(block.operators) for block in blocks))
 
 
 def _run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
     sums: Sums = {}
-    for op, alive in zip(operators, _alive_after(operators), strict=True):
+    for op, alive in zip(operators, alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
@@ -169,7 +170,7 @@ def _run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tu
     return sums, l2
 
 
-def _alive_after(operators: Sequence[Operator]) -> list[frozenset[str]]:
+def alive_after(operators: Sequence[Operator]) -> list[frozenset[str]]:
     """Return, per operator, the names of the tensors that later operators of its block use."""
     later: frozenset[str] = frozenset()
     alive = []

@@ -63,7 +63,6 @@ class Simulation:
 class ReportOptions:
     """What is written beside the tables."""
 
-    figures: bool = True
     report: bool = True
     timeline: bool = False
 

@@ -68,7 +68,6 @@ class SimulationTable(Table):
 class ReportTable(Table):
     """`[report]`."""
 
-    figures: bool = True
     report: bool = True
     timeline: bool = False
 

@@ -56,7 +56,11 @@ def test_all_but_activations_are_streamed() -> None:
             "kernel 'k' moves bytes of no segment: Phase(",
         ),
         (
-            {"kinds": (replace(SMALL, phases=(Phase(stores=(Store(segment=0, size_bytes=-1),)),)),)},
+            {
+                "kinds": (
+                    replace(SMALL, phases=(Phase(stores=(Store(segment=0, size_bytes=-1),)),)),
+                )
+            },
             "kernel 'k' moves bytes of no segment: Phase(",
         ),
         ({"kinds": (BIG, replace(SMALL, count=0))}, "kernel 'k' has an empty kind: CtaKind("),

@@ -89,7 +89,7 @@ def test_everything_in_a_scenario_is_resolved(write: Write) -> None:
     assert (moe.name, moe.weights, moe.kv) == ("MoE", WEIGHT_FORMATS["fp8"], KV_FORMATS["fp8"])
     assert moe.routing == Routing(kind=RoutingKind.ZIPF, exponent=1.5, draws=2)
     assert scenario.simulation == Simulation(granule_bytes=8192, symmetry=False)
-    assert scenario.report == ReportOptions(figures=True, report=True, timeline=True)
+    assert scenario.report == ReportOptions(report=True, timeline=True)
 
 
 def test_misspelt_names_are_told_with_the_nearest(problems: Told) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.kernel.formats import BF16, WEIGHT_FORMATS
+from sim.kernel.formats import WEIGHT_FORMATS
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
 from sim.kernel.lower.gemm import build_gemm, gemm_candidates
 from sim.kernel.lower.tiling import Pipeline
@@ -165,15 +165,25 @@ def test_a_small_grid_has_split_candidates_and_a_full_one_has_none(target: Targe
     assert {name.split("x")[0] for name in full} == {"split1"}
 
 
-def test_tiles_follow_the_tokens() -> None:
-    """40 tokens fit one tile of 64 or two of 32; 256 x 256 would not fit the registers."""
-    tiles = {k.name.split("_")[1] for k in gemm_candidates(gemm(40, 4096, 4096), AMPERE)}
-    assert tiles == {f"{n}x{m}" for n in (64, 128, 256) for m in (32, 64)}
-    large = {k.name.split("_")[1] for k in gemm_candidates(gemm(4096, 4096, 4096), AMPERE)}
-    assert large == {"64x256", "128x256"}
+def tiles_of(m: int, n: int, target: Target) -> set[tuple[int, int]]:
+    """Return the (weight rows, tokens) of all candidates."""
+    names = {k.name.split("_")[1] for k in gemm_candidates(gemm(m, n, 4096), target)}
+    return {(int(rows), int(tokens)) for rows, tokens in (name.split("x") for name in names)}
+
+
+@pytest.mark.parametrize("target", [AMPERE, HOPPER], ids=["ampere", "hopper"])
+def test_tiles_follow_the_tokens(target: Target) -> None:
+    """40 tokens need no tile larger than 64, and one of those is tried."""
+    assert max(tokens for _, tokens in tiles_of(40, 4096, target)) == 64
+
+
+@pytest.mark.parametrize("target", [AMPERE, HOPPER], ids=["ampere", "hopper"])
+def test_accumulators_fit_the_registers_of_a_cta(target: Target) -> None:
+    """Tiles of 256 x 256 are never tried."""
+    large = tiles_of(4096, 4096, target)
+    assert max(rows * tokens for rows, tokens in large) == 256 * 128
 
 
 def test_weight_tiles_do_not_dwarf_a_narrow_matrix() -> None:
     """A router of 8 rows is not given tiles of 128."""
-    tiles = {k.name.split("_")[1] for k in gemm_candidates(gemm(16, 8, 4096, BF16), AMPERE)}
-    assert tiles == {"64x16"}
+    assert {rows for rows, _ in tiles_of(16, 8, AMPERE)} == {64}

@@ -85,9 +85,7 @@ def test_packed_experts_are_unpacked_by_the_alus(name: str, vector: int) -> None
     n=st.integers(1, 3000).map(lambda x: 8 * x),
     fmt=st.sampled_from([BF16, WEIGHT_FORMATS["fp8"], WEIGHT_FORMATS["mxfp4"]]),
 )
-def test_every_candidate_reads_each_hit_expert_once(
-    tokens: list[int], n: int, fmt: object
-) -> None:
+def test_every_candidate_reads_each_hit_expert_once(tokens: list[int], n: int, fmt: object) -> None:
     """Distinct expert bytes are the hit experts' own, but for rounding up in each CTA."""
     op = grouped_gemm(tuple(tokens), n, 256, fmt)  # type: ignore[arg-type]
     each = op.experts.size_bytes // len(tokens)

@@ -1,0 +1,262 @@
+"""`sim.kernel.lower.attention`: splits, visible bytes, and the causal mask."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.kernel.engine import AttentionVariant
+from sim.kernel.kernel import Kernel, Phase
+from sim.kernel.lower.attention import choose_splits, lower_attention, lower_mla, visible_pairs
+from sim.kernel.operators import Attention
+from sim.kernel.target import Target
+from tests.unit.kernel.samples import AMPERE, HOPPER, attention, mla
+
+NAIVE, FLASH, FLASH_DECODING = AttentionVariant
+
+
+def lowered(
+    op: Attention, variant: AttentionVariant = FLASH_DECODING, target: Target = HOPPER
+) -> tuple[Kernel, ...]:
+    """Return the one kernel sequence of an attention operator."""
+    (kernels,) = lower_attention(op, target, variant)
+    return kernels
+
+
+def moved(kernel: Kernel, name: str) -> tuple[int, int]:
+    """Return the bytes that a kernel's CTAs load from and store to a segment."""
+    index = [segment.name for segment in kernel.segments].index(name)
+    loaded = stored = 0
+    for kind, phase in kernel.phases():
+        loaded += kind.count * sum(x.size_bytes for x in phase.loads if x.segment == index)
+        stored += kind.count * sum(x.size_bytes for x in phase.stores if x.segment == index)
+    return loaded, stored
+
+
+def only_phase(kernel: Kernel) -> Phase:
+    (kind,) = kernel.kinds
+    (phase,) = kind.phases
+    return phase
+
+
+@pytest.mark.parametrize(
+    ("tiles", "blocks", "places", "splits"),
+    [
+        # 106 CTAs fill more than 80 % of 132 places.
+        pytest.param(106, 100, 132, 1, id="full grid"),
+        # 105 do not: 1 to 4 splits fill .795 of their waves, 5 fill 525 / 528.
+        pytest.param(105, 100, 132, 5, id="nearly full grid"),
+        pytest.param(66, 32, 132, 2, id="half a wave"),
+        # 16 splits fill 128 / 132; 14 are the fewest within 85 % of that, 112 / 132.
+        pytest.param(8, 256, 132, 14, id="fewest within 85 %"),
+        # 128 at most: 109 / 132 is within 85 % of 128 / 132, 108 / 132 is not.
+        pytest.param(1, 10**6, 132, 109, id="one long sequence"),
+        pytest.param(1, 4, 132, 4, id="no split without a block"),
+        pytest.param(1, 1, 132, 1, id="one block"),
+        # Four splits of five blocks take two blocks each at most, as three splits do.
+        pytest.param(1, 5, 4, 3, id="a split that shortens nothing"),
+    ],
+)
+def test_the_context_is_split_until_the_sms_are_full(
+    tiles: int, blocks: int, places: int, splits: int
+) -> None:
+    """FlashAttention's heuristic, worked out by hand."""
+    assert choose_splits(tiles, blocks, places) == splits
+
+
+@given(tiles=st.integers(1, 500), blocks=st.integers(1, 2000), places=st.integers(1, 300))
+def test_a_split_has_a_block_and_never_more_than_the_heuristic_allows(
+    tiles: int, blocks: int, places: int
+) -> None:
+    """No split is empty, none beyond 128, and a full grid has none."""
+    split = choose_splits(tiles, blocks, places)
+    assert 1 <= split <= max(1, min(128, blocks, places))
+    assert split == 1 or tiles < 0.8 * places
+
+
+def test_a_decode_cta_reads_its_share_of_the_cache_once() -> None:
+    """8 KV heads on 132 SMs, 32 blocks of tokens: 16 splits of two blocks each."""
+    op = attention()
+    main, combine = lowered(op)
+    phase = only_phase(main)
+    assert main.name == "flash_decode_split16"
+    assert main.n_ctas == 8 * 16
+    kv, q = phase.loads
+    assert kv.size_bytes * 8 * 16 == op.kv_read_bytes
+    assert (kv.sharers, q.sharers) == (1, 16)
+    assert q.size_bytes == 4 * 128 * 2
+    # 256 tokens in two blocks, for scores and values; 4 query heads in 64 rows.
+    assert phase.steps == 4
+    assert phase.tensor_flop == 2 * 64 * 256 * 256
+    assert phase.sfu_ops == 64 * 256
+    assert main.flop == 2 * 32 * 256 * 4096
+    assert combine.name == "combine_split16"
+    assert combine.flop == 0
+
+
+def test_splits_leave_float32_partials_that_the_combine_kernel_merges() -> None:
+    """128 values and a log-sum for each of 32 heads and 16 splits."""
+    op = attention()
+    main, combine = lowered(op)
+    size = 32 * 129 * 4 * 16
+    assert main.segments[2].name == combine.segments[0].name == "attention_partials"
+    assert main.segments[2].size_bytes == combine.segments[0].size_bytes == size
+    assert moved(main, "attention_partials") == (0, size)
+    assert moved(combine, "attention_partials") == (size, 0)
+    assert moved(combine, "attention_out") == (0, op.out.size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("op", "variant"),
+    [
+        (attention(batch=64), FLASH_DECODING),
+        (attention(context=128), FLASH_DECODING),
+        (attention(), FLASH),
+    ],
+    ids=["full grid", "one block", "flash"],
+)
+def test_without_splits_there_is_no_combine_kernel(
+    op: Attention, variant: AttentionVariant
+) -> None:
+    """One CTA per sequence and KV head writes the result itself."""
+    (main,) = lowered(op, variant)
+    assert main.n_ctas == op.batch * op.n_kv_heads
+    assert moved(main, "attention_out") == (0, op.out.size_bytes)
+    assert moved(main, "kv")[0] == op.kv_read_bytes
+
+
+@pytest.mark.parametrize("variant", list(AttentionVariant))
+@pytest.mark.parametrize("window", [512, 4096, 10_000, None])
+def test_only_the_visible_window_is_read(variant: AttentionVariant, window: int | None) -> None:
+    """Bytes and FLOP are those of the last 512 tokens, or of all 4096."""
+    tokens = 512 if window == 512 else 4096
+    kernels = lowered(attention(window=window), variant)
+    read = sum(moved(k, "kv")[0] for k in kernels if k.segments[0].name == "kv")
+    exact = 2 * 8 * tokens * 128 * 2
+    assert exact <= read < exact + sum(k.n_ctas for k in kernels)
+    assert sum(k.flop for k in kernels) == 2 * 32 * 256 * tokens
+
+
+def test_a_quantised_cache_halves_the_bytes() -> None:
+    """And changes nothing else about the kernel."""
+    (wide,), (narrow,) = lowered(attention(), FLASH), lowered(attention(kv_format="fp8"), FLASH)
+    assert moved(wide, "kv")[0] == 2 * moved(narrow, "kv")[0]
+    assert replace(only_phase(wide), loads=()) == replace(only_phase(narrow), loads=())
+
+
+def test_naive_attention_writes_scores_and_odds_to_memory() -> None:
+    """Two bytes for each of 32 heads and 4096 tokens, written and read twice."""
+    scores, softmax, values = lowered(attention(), NAIVE)
+    size = 2 * 32 * 4096
+    assert [k.name for k in (scores, softmax, values)] == [
+        "attention_scores",
+        "attention_softmax",
+        "attention_values",
+    ]
+    assert moved(scores, "attention_scores") == (0, size)
+    assert moved(softmax, "attention_scores") == (size, 0)
+    assert moved(softmax, "attention_odds") == (0, size)
+    assert moved(values, "attention_odds") == (size, 0)
+    assert moved(scores, "kv")[0] == moved(values, "kv")[0] == 8 * 4096 * 128 * 2
+    assert moved(values, "attention_out") == (0, 32 * 128 * 2)
+    assert softmax.flop == 0
+
+
+@pytest.mark.parametrize(("target", "rows"), [(AMPERE, 16), (HOPPER, 64)])
+def test_the_heads_of_a_group_fill_the_rows_of_a_matrix_instruction(
+    target: Target, rows: int
+) -> None:
+    """Four query heads are padded to 16 rows on Ampere, 64 on Hopper."""
+    (main,) = lowered(attention(), FLASH, target)
+    assert only_phase(main).tensor_flop == 2 * rows * 256 * 4096
+
+
+def pairs_by_hand(op: Attention) -> int:
+    """Count the (query, key) pairs under the mask one by one."""
+    first = op.context - op.q_len
+    return sum(
+        1
+        for query in range(first, op.context)
+        for key in range(query + 1)
+        if op.window is None or query - key < op.window
+    )
+
+
+@given(
+    q_len=st.integers(1, 40),
+    prefix=st.integers(0, 40),
+    window=st.none() | st.integers(1, 100),
+)
+def test_visible_pairs_are_those_of_the_mask(q_len: int, prefix: int, window: int | None) -> None:
+    """Against counting, for every prefix and window."""
+    op = attention(q_len=q_len, context=prefix + q_len, window=window)
+    assert visible_pairs(op) == pairs_by_hand(op)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        attention(q_len=1280, context=1280),
+        attention(q_len=100, context=5000, batch=3),
+        attention(q_len=8192, context=8192, heads=(8, 8)),
+        attention(q_len=4096, context=4096, window=1024),
+    ],
+    ids=["causal", "after a prefix", "long", "window"],
+)
+@pytest.mark.parametrize("target", [AMPERE, HOPPER], ids=["ampere", "hopper"])
+def test_prefill_covers_all_queries_and_no_less_than_the_visible_pairs(
+    op: Attention, target: Target
+) -> None:
+    """A CTA per block of 128 queries and head, sorted into at most 16 kinds, longest first."""
+    (kernel,) = lowered(op, NAIVE, target)
+    blocks = -(-op.q_len // 128)
+    assert kernel.n_ctas == op.batch * op.n_q_heads * blocks
+    assert len(kernel.kinds) <= 16
+    work = [phase.tensor_flop for _, phase in kernel.phases()]
+    assert work == sorted(work, reverse=True)
+    assert kernel.flop == 2 * op.batch * op.n_q_heads * 256 * visible_pairs(op)
+    assert kernel.flop <= kernel.issued_tensor_flop < 1.3 * kernel.flop or op.q_len < 128
+    out = moved(kernel, "attention_out")[1]
+    assert op.out.size_bytes <= out < op.out.size_bytes + kernel.n_ctas
+
+
+@pytest.mark.xfail(reason="sharers counts blocks of queries that see less than the whole cache")
+def test_prefill_without_a_prefix_reads_the_cache_once() -> None:
+    """Ten blocks of queries: the last sees all the keys, so all of them are fetched."""
+    op = attention(q_len=1280, context=1280)
+    (kernel,) = lowered(op)
+    sharers = {phase.loads[0].sharers for _, phase in kernel.phases()}
+    assert moved(kernel, "kv")[0] // sharers.pop() >= op.kv_read_bytes
+
+
+def test_prefill_after_a_prefix_reads_the_cache_once() -> None:
+    """One block of queries: the four heads of a group share what they read."""
+    op = attention(q_len=128, context=8192)
+    (kernel,) = lowered(op)
+    assert moved(kernel, "kv")[0] // only_phase(kernel).loads[0].sharers == op.kv_read_bytes
+
+
+def test_latent_attention_reads_one_vector_a_token_for_all_heads() -> None:
+    """128 heads are two CTAs of 64 that share the cache: 576 values a token, read once."""
+    op = mla(batch=2, context=4096)
+    ((main, combine),) = lower_mla(op, HOPPER)
+    phase = only_phase(main)
+    split = int(main.name.removeprefix("mla_split"))
+    kv = phase.loads[0]
+    assert split == choose_splits(4, 64, 132) > 1
+    assert main.n_ctas == 2 * 2 * split
+    assert kv.sharers == 2
+    assert 0 <= moved(main, "kv")[0] // 2 - op.kv_read_bytes < main.n_ctas
+    assert main.flop == 2 * 128 * (512 + 64 + 512) * 4096 * 2
+    assert moved(combine, "attention_out")[1] == op.out.size_bytes
+
+
+def test_few_latent_heads_are_one_block_and_many_sequences_need_no_split() -> None:
+    """16 heads do not share a cache, and 128 sequences fill the chip."""
+    ((main,),) = lower_mla(mla(batch=128, n_heads=16), HOPPER)
+    assert main.name == "mla_split1"
+    assert main.n_ctas == 128
+    assert only_phase(main).loads[0].sharers == 1
+    assert moved(main, "attention_out") == (0, 128 * 16 * 512 * 2)
+    assert only_phase(main).tensor_flop == 2 * 64 * 1088 * 4096
