@@ -168,7 +168,7 @@ class Checker:
         inside the file it names, has `written` as its file.
         """
         for problem in error.problems:
-            if problem.file == written and problem.line is None:
+            if problem.file == written and problem.line is None and not problem.key:
                 self.wrong(path, problem.message, expected=problem.expected, likely=problem.nearest)
             else:
                 self.wrong(path, str(problem))

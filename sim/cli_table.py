@@ -17,13 +17,16 @@ MAX_COLUMNS: Final = 3
 
 
 def result_text(result: Result) -> str:
-    """Return title, table and answer of a run."""
+    """Return title, tables, answer and what was not simulated of a run."""
     lines = [*wrapped(result.title), *_setting(result), "", *point_table(result)]
     causes = cause_table(result)
     if causes:
         lines += ["", *causes]
     if result.answer:
         lines += ["", *(line for sentence in result.answer for line in wrapped(sentence))]
+    notes = [f"{c.name}, not simulated: {note}" for c in result.contestants for note in c.notes]
+    if notes:
+        lines += ["", *(line for note in notes for line in wrapped(note, rest="  "))]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from sim.cli_table import (
     spread,
     wrapped,
 )
-from sim.run.result import SCHEMA_VERSION, ChipInfo, MemoryNeed, PointResult, Result
+from sim.run.result import SCHEMA_VERSION, ChipInfo, ContestantInfo, MemoryNeed, PointResult, Result
 
 
 def point(**changes: object) -> PointResult:
@@ -100,6 +100,30 @@ def test_a_result_is_told_as_a_table_and_an_answer() -> None:
         "One sentence.",
         "Another.",
     ]
+
+
+def test_what_was_not_simulated_of_a_model_is_told() -> None:
+    """A mechanism that a model has and the simulation has not is named under the answer."""
+    told = replace(result(point()), contestants=(contestant("No indexer.", "No MTP."),))
+    assert result_text(told).split("\n")[-2:] == [
+        "dense, not simulated: No indexer.",
+        "dense, not simulated: No MTP.",
+    ]
+
+
+def contestant(*notes: str) -> ContestantInfo:
+    return ContestantInfo(
+        name="dense",
+        model="m",
+        family="dense",
+        weight_format="bf16",
+        kv_format="bf16",
+        parameters=1,
+        active_parameters=1,
+        weights_bytes=1,
+        kv_bytes_per_token=1,
+        notes=notes,
+    )
 
 
 def test_the_shares_of_a_step_are_rounded_to_a_sum_of_a_hundred() -> None:

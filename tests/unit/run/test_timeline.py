@@ -1,6 +1,7 @@
 """`sim.run.timeline`: a Chrome trace whose spans add up."""
 
 import gzip
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_kernels_and_gaps_take_turns_without_holes(events: list[dict[str, Any]])
         spans(events, 100, "kernels") + spans(events, 100, "launch gaps"), key=lambda e: e["ts"]
     )
     assert [e["name"] == "launch" for e in track] == [True, False] * (len(track) // 2)
-    for before, after in zip(track, track[1:], strict=False):
+    for before, after in itertools.pairwise(track):
         assert before["ts"] + before["dur"] == pytest.approx(after["ts"], abs=1e-6)
 
 
@@ -51,7 +52,7 @@ def test_servers_are_busy_within_kernels_and_never_twice_at_once(
     """The services of the first channel class do not overlap."""
     services = sorted(spans(events, 100, "hbm0"), key=lambda e: e["ts"])
     assert len(services) > 100
-    for before, after in zip(services, services[1:], strict=False):
+    for before, after in itertools.pairwise(services):
         assert before["ts"] + before["dur"] <= after["ts"] + 1e-6
 
 
