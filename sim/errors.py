@@ -84,9 +84,10 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
 
     >>> nearest("qwen3-32", ["qwen3-32b", "llama-2-7b"])
     'qwen3-32b'
-    >>> nearest("h10", ["a100-sxm", "h100-sxm"])
-    'h100-sxm'
+    >>> nearest("h200", ["b200", "h100-sxm", "h200-sxm"])
+    'h200-sxm'
     """
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    begun = (name for name in known if len(word) > 1 and name.startswith(word))
-    return found[0] if found else next(begun, None)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    begun = [name for name in known if len(word) > 1 and name.startswith(word)]
+    among = difflib.get_close_matches(word, begun, n=1, cutoff=0) or close
+    return among[0] if among else None

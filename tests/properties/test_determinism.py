@@ -100,4 +100,4 @@ def test_another_seed_gives_other_bytes(written: Written) -> None:
 def test_symmetry_off_writes_the_same_points(written: Written) -> None:
     """A whole scenario with one process per SM and channel gives the same tables."""
     first = written("grid.batch=[3]")
-    assert written("grid.batch=[3]", "simulation.symmetry=false") == first
+    assert written("grid.batch=[3]", 'simulation.symmetry="off"') == first
