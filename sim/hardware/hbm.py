@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from math import lcm
 
 from sim.hardware.address_map import AddressMap
@@ -51,29 +52,25 @@ class ChannelTiming:
 class HbmChannel:
     """A class of `multiplicity` pseudo-channels that get identical shares of every request."""
 
-    __slots__ = ("busy", "free_ps", "multiplicity", "name", "probe")
+    __slots__ = ("busy", "free_ps", "multiplicity", "name")
 
-    def __init__(self, probe: Probe | None, name: str, multiplicity: int) -> None:
-        self.probe = probe
+    def __init__(self, name: str, multiplicity: int) -> None:
         self.name = name
         self.multiplicity = multiplicity
         self.free_ps = 0
         self.busy = BusyLog()
 
-    def serve(self, arrival_ps: int, read_ps: int, write_ps: int, moved_bytes: int) -> int:
-        """Be busy for reads, then for writes, of one instant; return when the reads are done.
+    def serve(self, arrival_ps: int, read_ps: int, write_ps: int) -> tuple[int, int]:
+        """Be busy for reads, then for writes, of one instant; return (start, reads done).
 
-        Writes are posted: nobody waits for them, but they delay later arrivals. `moved_bytes` is
-        what the whole class moves, for the probe.
+        Writes are posted: nobody waits for them, but they delay later arrivals.
         """
         start = max(arrival_ps, self.free_ps)
         done = start + read_ps
         self.free_ps = done + write_ps
         if self.free_ps > start:
             self.busy.add(start, self.free_ps)
-            if self.probe is not None:
-                self.probe.served(self.name, start, self.free_ps, moved_bytes)
-        return done
+        return start, done
 
 
 class Hbm:
@@ -83,7 +80,7 @@ class Hbm:
     the bytes read per segment; write-backs are spread evenly and counted by the L2.
     """
 
-    __slots__ = ("_costs", "_per", "channels", "read_bytes")
+    __slots__ = ("_classes", "_costs", "channels", "probe", "read_bytes")
 
     def __init__(
         self,
@@ -94,11 +91,12 @@ class Hbm:
         segments: Sequence[Segment],
         symmetry: bool,
     ) -> None:
+        self.probe = probe
         tiled = tuple(segment.tiled for segment in segments)
         shares = address_map.shares(segments)
-        self._per, groups = _channel_classes(ChannelTiming.of(spec), shares, tiled, symmetry)
-        self.channels = [HbmChannel(probe, f"hbm{i}", n) for i, (_, n) in enumerate(groups)]
-        self._costs = [costs for costs, _ in groups]
+        self._classes = _channel_classes(ChannelTiming.of(spec), shares, tiled, symmetry)
+        self.channels = [HbmChannel(f"hbm{i}", n) for i, n in enumerate(self._classes.counts)]
+        self._costs = self._classes.costs
         self.read_bytes = [0] * len(segments)
 
     def serve(
@@ -108,21 +106,44 @@ class Hbm:
 
         Returns when the last read is done, and the log of the channel that finished last.
         """
-        moved = write_bytes
         for segment, size in reads:
             self.read_bytes[segment] += size
-            moved += size
-        per = self._per
+        unit = self._classes.unit
         last, slowest = -1, self.channels[0]
-        for channel, costs in zip(self.channels, self._costs, strict=True):
+        for index, (channel, costs) in enumerate(zip(self.channels, self._costs, strict=True)):
             load = 0
             for segment, size in reads:
                 load += size * costs[segment]
-            write_ps = ceil_div(write_bytes * costs[-1], per) if write_bytes else 0
-            done = channel.serve(arrival_ps, ceil_div(load, per), write_ps, moved)
+            write_ps = ceil_div(write_bytes * costs[-1], unit) if write_bytes else 0
+            start, done = channel.serve(arrival_ps, ceil_div(load, unit), write_ps)
+            if self.probe is not None and channel.free_ps > start:
+                moved = self._classes.bytes_of(index, reads, write_bytes)
+                self.probe.served(channel.name, start, channel.free_ps, moved)
             if done > last:
                 last, slowest = done, channel
         return last, slowest.busy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Classes:
+    """Classes of channels that get identical shares of every segment.
+
+    `counts` are the channels of each class; `costs[class][segment]` is what a byte of the segment
+    costs a channel of the class, in `unit`-ths of a ps (the last segment stands for writes);
+    `edges[segment]` cuts the segment's bytes into the parts of the classes.
+    """
+
+    unit: int
+    counts: tuple[int, ...]
+    costs: tuple[tuple[int, ...], ...]
+    edges: tuple[tuple[Fraction, ...], ...]
+
+    def bytes_of(self, index: int, reads: Sequence[tuple[int, int]], write_bytes: int) -> int:
+        """Return the bytes that a class moves; over all classes they sum to the whole."""
+        return sum(
+            int(size * self.edges[segment][index + 1]) - int(size * self.edges[segment][index])
+            for segment, size in (*reads, (-1, write_bytes))
+        )
 
 
 @lru_cache(maxsize=256)
@@ -131,11 +152,10 @@ def _channel_classes(
     shares: tuple[tuple[int, ...], ...],
     tiled: tuple[bool, ...],
     symmetry: bool,
-) -> tuple[int, list[tuple[tuple[int, ...], int]]]:
-    """Return (unit, classes): what a byte of each segment, and of a write, costs each channel.
+) -> _Classes:
+    """Return the classes for `shares`: one row per segment and a last one for writes.
 
-    A class is (costs in unit-ths of a ps, number of channels). `shares` has one row per segment
-    and a last one for writes; a request splits over the channels in proportion to its row.
+    A request splits over the channels in proportion to its row.
     """
     costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
     unit = lcm(*(cost.denominator for cost in costs))
@@ -143,10 +163,18 @@ def _channel_classes(
     row_costs = [*(tile if is_tiled else read for is_tiled in tiled), write]
     totals = [sum(row) for row in shares]
     per = lcm(*totals)
-    scaled = [
-        [weight * (per // total) * cost for weight in row]
-        for row, total, cost in zip(shares, totals, row_costs, strict=True)
-    ]
-    columns = list(zip(*scaled, strict=True))
+    columns = list(zip(*shares, strict=True))
     groups = list(Counter(columns).items()) if symmetry else [(column, 1) for column in columns]
-    return per * unit, groups
+    scale = [per // total * cost for total, cost in zip(totals, row_costs, strict=True)]
+    return _Classes(
+        unit=per * unit,
+        counts=tuple(count for _, count in groups),
+        costs=tuple(
+            tuple(weight * factor for weight, factor in zip(column, scale, strict=True))
+            for column, _ in groups
+        ),
+        edges=tuple(
+            tuple(accumulate((Fraction(c[row] * n, total) for c, n in groups), initial=Fraction(0)))
+            for row, total in enumerate(totals)
+        ),
+    )

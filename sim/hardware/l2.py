@@ -83,7 +83,7 @@ class L2:
         self._hit_ps = spec.l2_latency_ps
         self._hbm_ps = spec.hbm_latency_ps
         self._pending: dict[int, _Group] = {}
-        self._stores: dict[int, int] = {}
+        self._stores: dict[tuple[int, bool], int] = {}
         self._arbitration: simpy.Event | None = None
         self._written_back = 0
 
@@ -108,7 +108,8 @@ class L2:
         self._call_arbiter()
         for store in stores:
             size = store.size_bytes * multiplicity
-            self._stores[store.segment] = self._stores.get(store.segment, 0) + size
+            key = (store.segment, store.in_place)
+            self._stores[key] = self._stores.get(key, 0) + size
 
     def _call_arbiter(self) -> None:
         if self._arbitration is None:
@@ -158,10 +159,10 @@ class L2:
                 misses.append((segment, missed))
         return asked
 
-    def _write(self, stores: dict[int, int]) -> int:
-        for segment in sorted(stores):
-            self.residency.write(segment, stores[segment])
-            self.stored_bytes[segment] += stores[segment]
+    def _write(self, stores: dict[tuple[int, bool], int]) -> int:
+        for (segment, in_place), size in sorted(stores.items()):
+            self.residency.write(segment, size, in_place=in_place)
+            self.stored_bytes[segment] += size
         return sum(stores.values())
 
     def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog) -> None:

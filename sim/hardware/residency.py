@@ -58,11 +58,15 @@ class _Entry:
     """One tensor in L2.
 
     Of its `resident` bytes, `old` are there without this kernel having read them yet; `dirty` ones
-    are newer than HBM. `touched` counts distinct bytes asked for so far (it passes `size` when the
-    kernel starts a second pass over the tensor), `asked` all bytes by number of sharers.
+    are newer than HBM. `made` tells that this kernel writes it before reading. `touched` counts
+    distinct bytes asked for so far (it passes `size` when the kernel starts a second pass over the
+    tensor), `asked` all bytes by number of sharers.
     """
 
-    __slots__ = ("asked", "dirty", "name", "old", "own", "resident", "size", "touched", "traffic")
+    __slots__ = (
+        "asked", "dirty", "made", "name", "old", "own", "resident", "size", "streamed", "touched",
+        "traffic",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, traffic: Traffic, size: int, resident: int, dirty: int, *, own: bool
@@ -74,6 +78,8 @@ class _Entry:
         self.old = resident
         self.dirty = dirty
         self.own = own
+        self.streamed = traffic is not Traffic.ACTIVATIONS
+        self.made = False
         self.touched = 0
         self.asked: dict[int, int] = {}
 
@@ -86,8 +92,9 @@ class Residency:
     """
 
     __slots__ = (
+        "_kept",
         "_others",
-        "_victims",
+        "_streamed",
         "capacity",
         "entries",
         "made_dirty",
@@ -103,10 +110,9 @@ class Residency:
         order = [own.pop(e.name) if e.name in own else _foreign(e) for e in state]
         order.extend(own.values())
         self._others = [entry for entry in order if not entry.own]
-        # Popped from the end: streamed entries first, oldest first.
-        streamed = [e for e in order if e.traffic is not Traffic.ACTIVATIONS]
-        kept = [e for e in order if e.traffic is Traffic.ACTIVATIONS]
-        self._victims = [*kept[::-1], *streamed[::-1]]
+        # Both youngest first: victims are taken from the end.
+        self._streamed = [e for e in reversed(order) if e.streamed]
+        self._kept = [e for e in reversed(order) if not e.streamed]
         self.total = sum(entry.resident for entry in order)
         self.written_back: Counter[Traffic] = Counter()
         self.made_dirty = 0
@@ -139,7 +145,9 @@ class Residency:
         """Read bytes that this kernel has not read yet; return how many miss."""
         hits = 0
         if entry.old:
-            hits = _share(distinct, entry.old, entry.size - entry.touched)
+            # What this kernel made is read by who made it: it is there, as long as it is resident.
+            span = entry.old if entry.made else entry.size - entry.touched
+            hits = _share(distinct, entry.old, span)
             entry.old -= hits
         entry.touched += distinct
         self._insert(entry, distinct - hits)
@@ -151,18 +159,23 @@ class Residency:
         self._insert(entry, distinct - hits)
         return distinct - hits
 
-    def write(self, segment: int, size_bytes: int) -> None:
+    def write(self, segment: int, size_bytes: int, *, in_place: bool = False) -> None:
         """Write bytes of a segment into L2: they become resident and dirty.
 
-        They land on what is not resident yet first, then on clean bytes, then on dirty ones.
+        They land on clean resident bytes first if they are written in place, else on bytes that
+        are not resident; then on the other of the two; then on dirty ones.
         """
         entry = self.entries[segment]
-        added = min(size_bytes, max(0, entry.size - entry.resident))
-        fresh = min(size_bytes, entry.resident + added - entry.dirty)
+        clean = entry.resident - entry.dirty
+        room = max(0, entry.size - entry.resident)
+        over = min(size_bytes, clean) if in_place else min(clean, max(0, size_bytes - room))
+        added = min(size_bytes - over, room)
         entry.resident += added
-        entry.old += min(added, max(0, entry.size - entry.touched - entry.old))
-        entry.dirty += fresh
-        self.made_dirty += fresh
+        entry.dirty += over + added
+        self.made_dirty += over + added
+        if not in_place:
+            entry.made = entry.made or not entry.touched
+            entry.old += min(added, max(0, entry.size - entry.touched - entry.old))
         self.total += added
         if self.total > self.capacity:
             self._evict(entry)
@@ -176,18 +189,18 @@ class Residency:
                 self._evict(entry)
 
     def _evict(self, newest: _Entry) -> None:
-        """Make room: from the streamed entries, oldest first, then the others, then `newest`."""
-        victims = self._victims
-        i = len(victims)
-        while i and self.total > self.capacity:
-            i -= 1
-            victim = victims[i]
-            if victim is not newest and victim.resident:
-                self._drop(victim, self.total - self.capacity)
-            if not victim.resident and not victim.own:
-                del victims[i]
-        if self.total > self.capacity:
-            self._drop(newest, self.total - self.capacity)
+        """Make room: streamed entries, oldest first and `newest` last, then the others likewise."""
+        for victims, is_streamed in ((self._streamed, True), (self._kept, False)):
+            i = len(victims)
+            while i and self.total > self.capacity:
+                i -= 1
+                victim = victims[i]
+                if victim is not newest and victim.resident:
+                    self._drop(victim, self.total - self.capacity)
+                if not victim.resident and not victim.own:
+                    del victims[i]
+            if self.total > self.capacity and newest.streamed is is_streamed:
+                self._drop(newest, self.total - self.capacity)
 
     def _drop(self, entry: _Entry, size_bytes: int) -> None:
         resident = entry.resident

@@ -45,10 +45,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Bytes that one CTA writes to a segment; they stay in L2, dirty, until evicted."""
+    """Bytes that one CTA writes to a segment; they stay in L2, dirty, until evicted.
+
+    `in_place` stores overwrite what the CTA has read (recurrent state), others make new bytes.
+    """
 
     segment: int
     size_bytes: int
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

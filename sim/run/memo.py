@@ -17,6 +17,9 @@ from pathlib import Path
 _TABLE = "CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
 _CODE = ("units.py", "kernel", "measure", "hardware", "model", "run")
 
+# What pickle raises for bytes that are no answer of ours.
+_DAMAGED = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, ValueError)
+
 Entry = tuple[bytes, bytes]
 
 

@@ -156,12 +156,12 @@ def lower_bounds_ps(spec: ChipSpec, kernel: Kernel, run: KernelRun) -> dict[str,
     return {
         "hbm": ramp + transfer_ps(missed, spec.hbm_bytes_per_s),
         "hbm_with_writes": transfer_ps(missed + written_back, spec.hbm_bytes_per_s),
-        "tensor": max((work_ps(n, spec.tensor_flop_per_s[f]) for f, n in tensor.items()), default=0),
+        "tensor": sum(work_ps(n, spec.tensor_flop_per_s[f]) for f, n in tensor.items()),
         "l2": spec.kernel_start_ps + transfer_ps(moved, spec.l2_bytes_per_s),
         "port": transfer_ps(busy["port"], spec.l2_port_bytes_per_clock * spec.clock_hz),
         "pipe": spec.kernel_start_ps + busy["pipe"],
         "max_flow": max_flow_ps(spec, kernel, missed),
-    }  # fmt: skip
+    }
 
 
 def busiest_sm(spec: ChipSpec, kernel: Kernel) -> dict[str, int]:
@@ -183,7 +183,8 @@ def max_flow_ps(spec: ChipSpec, kernel: Kernel, missed_bytes: int) -> int:
 
     Capacities are scaled by the number of channels, so that all are integers.
     """
-    n, graph = spec.pseudo_channels, nx.DiGraph()
+    n = spec.pseudo_channels
+    graph: nx.DiGraph[str] = nx.DiGraph()
     for channel in range(n):
         graph.add_edge("source", f"hbm{channel}", capacity=spec.hbm_bytes_per_s)
         graph.add_edge(f"hbm{channel}", "l2_in", capacity=spec.hbm_bytes_per_s)
@@ -192,7 +193,7 @@ def max_flow_ps(spec: ChipSpec, kernel: Kernel, missed_bytes: int) -> int:
     for sm in range(min(spec.sm_count, kernel.n_ctas)):
         graph.add_edge("l2_out", f"sm{sm}", capacity=port)
         graph.add_edge(f"sm{sm}", "sink", capacity=port)
-    flow = nx.maximum_flow_value(graph, "source", "sink")
+    flow = int(nx.maximum_flow_value(graph, "source", "sink"))
     return ceil_div(missed_bytes * n * PS_PER_S, flow)
 
 

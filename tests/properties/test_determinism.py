@@ -13,7 +13,7 @@ from sim.run.memo import default_path
 from sim.run.write import write_result
 from sim.scenario.load import load_scenario
 
-SCENARIO = """
+DENSE = """
 title = "tiny"
 hardware = "h100-sxm"
 seed = 11
@@ -23,17 +23,18 @@ batch = [1, 3]
 context = [64]
 
 [[contestants]]
+name = "dense"
+model = "qwen2.5-0.5b"
+weights = "fp8"
+kv = "bf16"
+"""
+MOE = """
+[[contestants]]
 name = "MoE"
 model = "olmoe-1b-7b-0924"
 weights = "bf16"
 kv = "bf16"
 routing = { kind = "uniform", draws = 2 }
-
-[[contestants]]
-name = "dense"
-model = "qwen2.5-0.5b"
-weights = "fp8"
-kv = "bf16"
 """
 RUN = """
 import sys
@@ -52,13 +53,17 @@ Written = Callable[..., dict[str, bytes]]
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
     """Return a function that runs the scenario and returns what it wrote, file by file."""
     monkeypatch.setenv("TOKENSTALL_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "tiny.toml"
-    path.write_text(SCENARIO)
+    (tmp_path / "tiny.toml").write_text(DENSE + MOE)
+    (tmp_path / "dense.toml").write_text(DENSE)
     count = iter(range(100))
 
-    def run(*overrides: str, jobs: int = 1, memo: bool = False) -> dict[str, bytes]:
+    def run(
+        *overrides: str, scenario: str = "tiny", jobs: int = 1, memo: bool = False
+    ) -> dict[str, bytes]:
         folder = tmp_path / f"out{next(count)}"
-        result = execute(load_scenario(str(path), overrides), jobs=jobs, memo=memo)
+        result = execute(
+            load_scenario(str(tmp_path / f"{scenario}.toml"), overrides), jobs=jobs, memo=memo
+        )
         return {p.name: p.read_bytes() for p in write_result(result, folder)}
 
     return run
@@ -99,5 +104,5 @@ def test_another_seed_gives_other_bytes(written: Written) -> None:
 
 def test_symmetry_off_writes_the_same_points(written: Written) -> None:
     """A whole scenario with one process per SM and channel gives the same tables."""
-    first = written("grid.batch=[3]")
-    assert written("grid.batch=[3]", 'simulation.symmetry="off"') == first
+    first = written("grid.batch=[3]", scenario="dense")
+    assert written("grid.batch=[3]", 'simulation.symmetry="off"', scenario="dense") == first

@@ -98,7 +98,9 @@ def test_a_step_reads_the_experts_that_its_routing_hits() -> None:
         if isinstance(op, GroupedGemm):
             hit = sum(n > 0 for n in op.tokens_per_expert)
             expected += hit * op.n * op.k * 2
-    step = run_step(graph, Device(gpu=Gpu(spec=real_chip("h100-sxm")), engine=ENGINE, memo=Memo(None)))
+    step = run_step(
+        graph, Device(gpu=Gpu(spec=real_chip("h100-sxm")), engine=ENGINE, memo=Memo(None))
+    )
     read = {(r.traffic, r.level, r.direction): r.size_bytes for r in step.traffic()}
     hits = [sum(n > 0 for n in draw) for draw in draws]
     assert len(set(hits)) > 1

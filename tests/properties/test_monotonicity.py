@@ -10,6 +10,7 @@ foresight is free of them, so for such kernels the law is a bound.
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -44,12 +45,18 @@ Lever = Callable[[ChipSpec, Fraction], ChipSpec]
 
 def scaled(field: str) -> Lever:
     """Return the lever that multiplies a rate or a size."""
-    return lambda spec, factor: replace(spec, **{field: int(getattr(spec, field) * factor)})
+
+    def improve(spec: ChipSpec, factor: Fraction) -> ChipSpec:
+        change: dict[str, Any] = {field: int(getattr(spec, field) * factor)}
+        return replace(spec, **change)
+
+    return improve
 
 
 def shortened(field: str) -> Lever:
     """Return the lever that divides a latency."""
-    return lambda spec, factor: replace(spec, **{field: int(getattr(spec, field) / factor)})
+    rate = scaled(field)
+    return lambda spec, factor: rate(spec, 1 / factor)
 
 
 def more_tensor(spec: ChipSpec, factor: Fraction) -> ChipSpec:
@@ -76,9 +83,10 @@ LEVERS: dict[str, Lever] = {
     "kernel_start": shortened("kernel_start_ps"),
 }
 FACTORS = st.sampled_from((Fraction(101, 100), Fraction(11, 10), Fraction(3, 2), Fraction(4)))
-# Largest slowdown of the kernels below (see the report of each test), with some room.
+# Largest slowdown of the kernels below, with some room: 1.1 % of 1,620 tuned kernels and levers,
+# 32 % where a search of 6,000 random kernels maximised it.
 MOST_LOWERED = 0.02
-MOST_RANDOM = 0.40
+MOST_RANDOM = 0.50
 
 OPERATORS: tuple[Operator, ...] = (
     gemm(1, 4096, 4096),
@@ -152,9 +160,9 @@ def test_a_shorter_latency_can_slow_two_ctas_that_share_a_pipe() -> None:
     """A real anomaly: at 150 ns an L2 round trip ends 17 % later than at 200 ns.
 
     CTA A makes three round trips and then works for 1,000 ns; CTA B waits 500 ns, works for 100 ns
-    and makes ten round trips. At 200 ns B is first at the pipe (500 < 600): A ends the kernel at
-    2,600 ns together with B. At 150 ns A is first (450 < 500) and B waits for all its work:
-    450 + 1,000 + 100 + 10 x 150 = 3,050 ns.
+    and makes ten round trips. At 200 ns B is first at the pipe (500 < 600) and ends the
+    kernel at 500 + 100 + 10 x 200 = 2,600 ns. At 150 ns A is first (450 < 500) and B waits for all
+    its work: 450 + 1,000 + 100 + 10 x 150 = 3,050 ns.
     """
     chip = replace(
         small_chip(sm_count=1),

@@ -35,8 +35,10 @@ def _moves(
     loads = tuple(
         Load(segment=index[t.name], size_bytes=ceil_div(size, count)) for t, size in inputs if size
     )
+    read = {tensor.name for tensor, _ in inputs}
     stores = tuple(
-        Store(segment=index[t.name], size_bytes=ceil_div(size, count)) for t, size in outputs
+        Store(segment=index[t.name], size_bytes=ceil_div(size, count), in_place=t.name in read)
+        for t, size in outputs
     )
     return tuple(largest.values()), loads, stores
 

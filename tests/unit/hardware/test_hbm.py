@@ -151,7 +151,6 @@ def test_bytes_read_are_counted_by_segment() -> None:
     assert hbm.read_bytes == [300, 150]
 
 
-@pytest.mark.xfail(reason="every class of channels reports the bytes of all")
 def test_the_bytes_that_channels_report_sum_to_the_bytes_moved() -> None:
     """Four channels apart have a quarter of 4000 B each."""
     probe = RecordingProbe()

@@ -89,13 +89,22 @@ def test_older_segments_leave_before_younger_ones_and_the_newest_last() -> None:
 
 
 def test_activations_leave_only_when_nothing_else_is_there() -> None:
-    """Weights that need the whole cache displace activations, too, before their own bytes."""
-    cache = l2(segment("w", 2000), state=(held("x", 300, dirty=300, traffic=ACTIVATIONS),))
+    """The oldest first, before the bytes of the tensor that needs the room."""
+    state = (held("x", 300, dirty=300, traffic=ACTIVATIONS),)
+    cache = l2(segment("y", 2000, ACTIVATIONS), state=state)
     cache.read(load(0), 800)
-    assert sizes(cache) == {"x": (200, 200), "w": (800, 0)}
+    assert sizes(cache) == {"x": (200, 200), "y": (800, 0)}
     cache.read(load(0), 400)
-    assert sizes(cache) == {"w": (1000, 0)}
+    assert sizes(cache) == {"y": (1000, 0)}
     assert cache.written_back == {ACTIVATIONS: 300}
+
+
+def test_streamed_weights_larger_than_the_cache_do_not_displace_activations() -> None:
+    """Lines marked evict-first replace each other: activations stay, the weights pass by."""
+    cache = l2(segment("w", 2000), state=(held("x", 300, dirty=300, traffic=ACTIVATIONS),))
+    for _ in range(20):
+        cache.read(load(0), 100)
+    assert sizes(cache) == {"x": (300, 300), "w": (700, 0)}
 
 
 def test_dirty_dead_bytes_leave_first_and_are_written_back() -> None:
@@ -132,12 +141,22 @@ def test_what_the_kernel_wrote_itself_is_a_hit() -> None:
     assert cache.read(load(0), 300) == 0
 
 
-@pytest.mark.xfail(reason="a partly written tensor hits in proportion, as if it were half warm")
 def test_what_one_cta_wrote_is_a_hit_before_the_others_have_written() -> None:
     """A CTA that reduces early waits for its peers at a semaphore, not for HBM."""
     cache = l2(segment("workspace", 300, ACTIVATIONS))
     cache.write(0, 100)
     assert cache.read(load(0), 100) == 0
+
+
+def test_an_update_in_place_fetches_every_byte_once() -> None:
+    """CTAs that read a slice of the state and write it back leave the next slice unread."""
+    cache = l2(segment("s", 400, Traffic.STATE))
+    missed = []
+    for _ in range(4):
+        missed.append(cache.read(load(0), 100))
+        cache.write(0, 100, in_place=True)
+    assert missed == [100] * 4
+    assert sizes(cache) == {"s": (400, 400)}
 
 
 def test_a_write_larger_than_the_cache_is_written_back_or_dirty() -> None:
@@ -167,7 +186,7 @@ def test_writing_what_is_dirty_already_makes_no_more_dirty_bytes() -> None:
 def test_a_rewritten_clean_tensor_becomes_dirty() -> None:
     """State that was read and is written back in place is dirty as far as it was written."""
     cache = l2(segment("s", 300, Traffic.STATE), state=(held("s", 300, 0, Traffic.STATE),))
-    cache.write(0, 120)
+    cache.write(0, 120, in_place=True)
     assert sizes(cache) == {"s": (300, 120)}
 
 

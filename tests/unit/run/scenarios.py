@@ -56,5 +56,5 @@ def scenario(
         grid=Grid(batches=batches, contexts=contexts),
         contestants=tuple(contestant(model) for model in models),
         simulation=Simulation(),
-        report=ReportOptions(figures=False, report=False),
+        report=ReportOptions(),
     )

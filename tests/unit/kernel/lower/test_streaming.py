@@ -56,7 +56,7 @@ def test_a_pass_in_place_is_over_one_segment() -> None:
     kernel = lower_elementwise(op, AMPERE)
     assert [(s.name, s.size_bytes) for s in kernel.segments] == [("x", 8000), ("y", 4000)]
     (phase,) = kernel.kinds[0].phases
-    assert phase.stores == (Store(segment=0, size_bytes=3000),)
+    assert phase.stores == (Store(segment=0, size_bytes=3000, in_place=True),)
 
 
 def test_an_input_that_is_not_touched_is_not_loaded() -> None:
@@ -97,7 +97,7 @@ def test_a_state_update_reads_and_writes_the_whole_state() -> None:
     )
     assert phase.stores == (
         Store(segment=2, size_bytes=50),
-        Store(segment=1, size_bytes=8 * KIB),
+        Store(segment=1, size_bytes=8 * KIB, in_place=True),
     )
     assert (phase.vector_flop, phase.sfu_ops) == (1000, 2)
 
@@ -127,5 +127,5 @@ def test_a_scan_walks_its_chunks_in_order(q_len: int, round_trips: int) -> None:
     assert phase.round_trips == round_trips
     assert (phase.tensor_flop, phase.vector_flop, phase.sfu_ops) == (10, 1, 1)
     assert phase.loads[1] == Load(segment=1, size_bytes=-(-64 * KIB // 12))
-    assert phase.stores[1] == Store(segment=1, size_bytes=-(-64 * KIB // 12))
+    assert phase.stores[1] == Store(segment=1, size_bytes=-(-64 * KIB // 12), in_place=True)
     assert kernel.flop == 132
