@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import Phase as Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,6 @@ from tests.properties.laws import (
 )
 from tests.strategies import KIB, Launch, address_maps, chains, launches, small_chip, uniform_kernel
 
-TWICE = "every class of channels reports the bytes of the whole request to the probe"
 OUT = Segment(name="out", size_bytes=2048 * KIB, traffic=Traffic.ACTIVATIONS)
 WEIGHT = Segment(name="w", size_bytes=2048 * KIB, traffic=Traffic.WEIGHTS)
 CHIP = small_chip(sm_count=4, channels=4, l2_bytes=1024 * KIB)
@@ -49,8 +47,7 @@ def test_every_requested_byte_is_a_hit_or_comes_from_hbm(launch: Launch) -> None
     requests_are_hits_or_misses(kernel, run, services)
 
 
-@pytest.mark.xfail(reason=TWICE, strict=True)
-@settings(max_examples=30, phases=(Stage.explicit, Stage.generate))
+@settings(max_examples=30)
 @given(launches(), st.data(), st.booleans())
 def test_channels_of_several_classes_serve_the_same_bytes_together(
     launch: Launch, data: st.DataObject, symmetry: bool
@@ -62,7 +59,6 @@ def test_channels_of_several_classes_serve_the_same_bytes_together(
     requests_are_hits_or_misses(kernel, run, services)
 
 
-@pytest.mark.xfail(reason=TWICE, strict=True)
 def test_two_classes_of_channels_do_not_count_a_byte_twice() -> None:
     """Four channels with one process each serve together what the kernel missed."""
     run, services = recorded(Gpu(spec=CHIP, symmetry=False), reader())

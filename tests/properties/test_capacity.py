@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import Phase as Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +22,7 @@ def test_no_channel_cache_port_or_pipe_exceeds_its_peak(launch: Launch) -> None:
     no_server_overloaded(peak_rates(gpu, kernel), services)
 
 
-@pytest.mark.xfail(
-    reason="every class of channels reports the bytes of the whole request to the probe",
-    strict=True,
-)
-@settings(max_examples=30, phases=(Stage.explicit, Stage.generate))
+@settings(max_examples=30)
 @given(launches(), st.data(), st.booleans())
 def test_no_single_channel_exceeds_its_peak(
     launch: Launch, data: st.DataObject, symmetry: bool

@@ -57,6 +57,14 @@ def test_a_segment_larger_than_the_cache_misses_again_in_every_pass() -> None:
     assert sizes(cache) == {"w": (1000, 0)}
 
 
+def test_warm_bytes_that_were_evicted_meanwhile_miss() -> None:
+    """Of 400 bytes that an earlier kernel left, 300 make room for another tensor of this one."""
+    cache = l2(segment("w", 400), segment("y", 900, ACTIVATIONS), state=(held("w", 400),))
+    cache.read(load(900, 1), 900)
+    assert sizes(cache)["w"] == (100, 0)
+    assert cache.read(load(0), 400) == 300
+
+
 def test_sharers_fetch_a_byte_once() -> None:
     """Four CTAs that ask for the same 100 bytes touch 100 bytes."""
     cache = l2(segment("w", 400))
@@ -175,7 +183,7 @@ def test_a_read_across_the_end_of_the_segment_fetches_no_byte_twice() -> None:
 
 def test_writing_what_is_dirty_already_makes_no_more_dirty_bytes() -> None:
     """A buffer overwritten three times goes to HBM once."""
-    cache = l2(segment("x", 300, ACTIVATIONS), segment("w", 2000))
+    cache = l2(segment("x", 300, ACTIVATIONS), segment("y", 2000, ACTIVATIONS))
     for _ in range(3):
         cache.write(0, 300)
     assert sizes(cache) == {"x": (300, 300)}
