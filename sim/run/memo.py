@@ -72,14 +72,14 @@ class Memo:
         if self._connection is None:
             return None
         try:
-            row = self._connection.execute(
-                "SELECT value FROM memo WHERE key = ?", (key,)
-            ).fetchone()
-        except sqlite3.Error:
+            rows = self._connection.execute("SELECT value FROM memo WHERE key = ?", (key,))
+            row = rows.fetchone()
+            # Written by us, in the user's own folder.
+            answer: object = pickle.loads(row[0]) if row else None
+        except (sqlite3.Error, *_DAMAGED):
             return None
-        if row is None:
+        if answer is None:
             return None
-        answer: object = pickle.loads(row[0])
         self._live[key] = answer
         return answer
 
@@ -120,7 +120,11 @@ def _open(path: Path) -> sqlite3.Connection | None:
         return None
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    except sqlite3.Error:
+        return None
+    try:
         connection.execute("SELECT 1 FROM memo LIMIT 1")
     except sqlite3.Error:
+        connection.close()
         return None
     return connection

@@ -9,12 +9,14 @@ head, walking the visible KV.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sim.kernel.engine import AttentionVariant
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.operators import Attention, MlaAttention, Traffic
 from sim.kernel.target import Target
+from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 # Keys per step of the main loop (FlashAttention-2 and -3 use 64 to 176 for heads of 128).
@@ -115,7 +117,7 @@ def _decode(op: Attention, target: Target, *, split_kv: bool) -> tuple[Kernel, .
         kinds=(CtaKind(count=tiles * split, phases=(phase,), buffer_bytes=buffer_bytes),),
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
         ctas_per_sm=ctas_per_sm,
-        flop=2 * op.n_q_heads * widths * tokens * op.batch,
+        flop=operator_flop(op),
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
     if split == 1:
@@ -154,7 +156,9 @@ def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
     scores = _partials("attention_scores", 2 * op.batch * op.n_q_heads * tokens)
     odds = _partials("attention_odds", scores.size_bytes)
     k_bytes = op.kv_read_bytes * op.qk_dim // (op.qk_dim + op.v_dim)
-    kv = segment_of(op.kv, op.kv_read_bytes)
+    v_bytes = op.kv_read_bytes - k_bytes
+    keys = segment_of(op.kv, k_bytes)
+    values = replace(keys, name=f"{keys.name}.values", size_bytes=v_bytes)
 
     def stage(name: str, *, loads: tuple[tuple[Segment, int, int], ...], out: Segment,
               count: int, width: int) -> Kernel:  # fmt: skip
@@ -177,13 +181,12 @@ def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
         )  # fmt: skip
 
     q, out = segment_of(op.q), segment_of(op.out)
-    v_bytes = op.kv_read_bytes - k_bytes
     return (
-        stage("attention_scores", loads=((kv, k_bytes, 1), (q, q.size_bytes * blocks, blocks)),
+        stage("attention_scores", loads=((keys, k_bytes, 1), (q, q.size_bytes * blocks, blocks)),
               out=scores, count=tiles * blocks, width=op.qk_dim),
         stage("attention_softmax", loads=((scores, scores.size_bytes, 1),), out=odds,
               count=op.batch * op.n_q_heads, width=0),
-        stage("attention_values", loads=((kv, v_bytes, 1), (odds, odds.size_bytes, 1)),
+        stage("attention_values", loads=((values, v_bytes, 1), (odds, odds.size_bytes, 1)),
               out=out, count=tiles, width=op.v_dim),
     )  # fmt: skip
 
@@ -196,12 +199,11 @@ def _prefill(op: Attention, target: Target) -> Kernel:
     token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * op.context)
     widths = op.qk_dim + op.v_dim
     ctas_per_sm = 1 if target.bulk_copy else 2
-    sharers = max(1, min(group * blocks, target.sm_count * ctas_per_sm))
+    causal = _causal_kinds(op)
+    asked = group * sum(count * tokens for count, tokens in causal)
+    sharers = max(1, min(asked // op.context, target.sm_count * ctas_per_sm))
     kinds = []
-    for first in range(blocks, 0, -ceil_div(blocks, _CAUSAL_KINDS)):
-        last = max(0, first - ceil_div(blocks, _CAUSAL_KINDS))
-        seen = op.context - op.q_len + (first + last + 1) * BLOCK_QUERIES // 2
-        tokens = min(seen, op.context, (op.window or op.context) + BLOCK_QUERIES)
+    for count, tokens in causal:
         phase = Phase(
             round_trips=2,
             loads=(
@@ -216,7 +218,7 @@ def _prefill(op: Attention, target: Target) -> Kernel:
         )
         kinds.append(
             CtaKind(
-                count=heads * (first - last),
+                count=heads * count,
                 phases=(phase,),
                 buffer_bytes=target.shared_memory_bytes // ctas_per_sm // 2,
             )
@@ -228,17 +230,21 @@ def _prefill(op: Attention, target: Target) -> Kernel:
         kinds=tuple(kinds),
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), segment_of(op.out)),
         ctas_per_sm=ctas_per_sm,
-        flop=2 * op.batch * op.n_q_heads * widths * visible_pairs(op),
+        flop=operator_flop(op),
     )
 
 
-def visible_pairs(op: Attention) -> int:
-    """Return how many (query, key) pairs one head of one sequence computes under the mask."""
-    first = op.context - op.q_len + 1
-    window = op.window or op.context
-    ramp_end = min(op.context, max(window, first - 1))
-    ramp = (first + ramp_end) * (ramp_end - first + 1) // 2 if ramp_end >= first else 0
-    return ramp + (op.context - max(ramp_end, first - 1)) * window
+def _causal_kinds(op: Attention) -> list[tuple[int, int]]:
+    """Return (query blocks, tokens that each sees), longest first, neighbours taken together."""
+    blocks = ceil_div(op.q_len, BLOCK_QUERIES)
+    together = ceil_div(blocks, _CAUSAL_KINDS)
+    kinds = []
+    for first in range(blocks, 0, -together):
+        last = max(0, first - together)
+        seen = op.context - op.q_len + (first + last + 1) * BLOCK_QUERIES // 2
+        tokens = min(seen, op.context, (op.window or op.context) + BLOCK_QUERIES)
+        kinds.append((first - last, tokens))
+    return kinds
 
 
 def lower_mla(op: MlaAttention, target: Target) -> Iterator[tuple[Kernel, ...]]:
@@ -282,7 +288,7 @@ def lower_mla(op: MlaAttention, target: Target) -> Iterator[tuple[Kernel, ...]]:
         ),
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
         ctas_per_sm=1,
-        flop=2 * queries * widths * op.context * op.batch,
+        flop=operator_flop(op),
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
     yield (main,) if split == 1 else (main, _combine(op, out, split))

@@ -13,6 +13,7 @@ from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing, splits
 from sim.kernel.operators import Gemm, Tensor, Traffic
 from sim.kernel.target import Target
+from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 TILES_N = (64, 128, 256)
@@ -95,7 +96,7 @@ def build_gemm(
             *((workspace,) if split > 1 else ()),
         ),
         ctas_per_sm=pipeline.ctas_per_sm,
-        flop=2 * op.m * op.n * op.k,
+        flop=operator_flop(op),
     )
 
 

@@ -12,6 +12,7 @@ from sim.kernel.lower.gemm import DEQUANTISE_FLOP, activation_bytes, segment_of
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
 from sim.kernel.operators import GroupedGemm
 from sim.kernel.target import Target
+from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 TILES_N = (32, 64, 128)
@@ -69,7 +70,7 @@ def build_grouped(
         kinds=tuple(kinds),
         segments=(experts, segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
-        flop=2 * sum(op.tokens_per_expert) * op.n * op.k,
+        flop=operator_flop(op),
     )
 
 

@@ -6,6 +6,7 @@ from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.operators import ChunkedScan, Elementwise, StateUpdate, Tensor
 from sim.kernel.target import Target
+from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 # A block of 512 threads with one 16-byte load each; four such blocks fill an SM.
@@ -65,7 +66,7 @@ def lower_elementwise(op: Elementwise, target: Target) -> Kernel:
         kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=_BLOCK_BYTES),),
         segments=segments,
         ctas_per_sm=_CTAS_PER_SM,
-        flop=op.vector_flop,
+        flop=operator_flop(op),
     )
 
 
@@ -89,7 +90,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
         kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * _BLOCK_BYTES),),
         segments=segments,
         ctas_per_sm=_CTAS_PER_SM,
-        flop=op.vector_flop,
+        flop=operator_flop(op),
     )
 
 
@@ -115,5 +116,5 @@ def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
         kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
         segments=segments,
         ctas_per_sm=2,
-        flop=op.tensor_flop + op.vector_flop,
+        flop=operator_flop(op),
     )

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from sim.kernel.engine import AttentionVariant
 from sim.kernel.kernel import Kernel, Phase
-from sim.kernel.lower.attention import choose_splits, lower_attention, lower_mla, visible_pairs
+from sim.kernel.lower.attention import choose_splits, lower_attention, lower_mla
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
+from sim.kernel.work import visible_pairs
 from tests.unit.kernel.samples import AMPERE, HOPPER, attention, mla
 
 NAIVE, FLASH, FLASH_DECODING = AttentionVariant
@@ -132,7 +133,8 @@ def test_only_the_visible_window_is_read(variant: AttentionVariant, window: int 
     """Bytes and FLOP are those of the last 512 tokens, or of all 4096."""
     tokens = 512 if window == 512 else 4096
     kernels = lowered(attention(window=window), variant)
-    read = sum(moved(k, "kv")[0] for k in kernels if k.segments[0].name == "kv")
+    caches = [(k, k.segments[0].name) for k in kernels if k.segments[0].name.startswith("kv")]
+    read = sum(moved(kernel, name)[0] for kernel, name in caches)
     exact = 2 * 8 * tokens * 128 * 2
     assert exact <= read < exact + sum(k.n_ctas for k in kernels)
     assert sum(k.flop for k in kernels) == 2 * 32 * 256 * tokens
@@ -158,7 +160,7 @@ def test_naive_attention_writes_scores_and_odds_to_memory() -> None:
     assert moved(softmax, "attention_scores") == (size, 0)
     assert moved(softmax, "attention_odds") == (0, size)
     assert moved(values, "attention_odds") == (size, 0)
-    assert moved(scores, "kv")[0] == moved(values, "kv")[0] == 8 * 4096 * 128 * 2
+    assert moved(scores, "kv")[0] == moved(values, "kv.values")[0] == 8 * 4096 * 128 * 2
     assert moved(values, "attention_out") == (0, 32 * 128 * 2)
     assert softmax.flop == 0
 
@@ -170,28 +172,6 @@ def test_the_heads_of_a_group_fill_the_rows_of_a_matrix_instruction(
     """Four query heads are padded to 16 rows on Ampere, 64 on Hopper."""
     (main,) = lowered(attention(), FLASH, target)
     assert only_phase(main).tensor_flop == 2 * rows * 256 * 4096
-
-
-def pairs_by_hand(op: Attention) -> int:
-    """Count the (query, key) pairs under the mask one by one."""
-    first = op.context - op.q_len
-    return sum(
-        1
-        for query in range(first, op.context)
-        for key in range(query + 1)
-        if op.window is None or query - key < op.window
-    )
-
-
-@given(
-    q_len=st.integers(1, 40),
-    prefix=st.integers(0, 40),
-    window=st.none() | st.integers(1, 100),
-)
-def test_visible_pairs_are_those_of_the_mask(q_len: int, prefix: int, window: int | None) -> None:
-    """Against counting, for every prefix and window."""
-    op = attention(q_len=q_len, context=prefix + q_len, window=window)
-    assert visible_pairs(op) == pairs_by_hand(op)
 
 
 @pytest.mark.parametrize(
@@ -215,13 +195,13 @@ def test_prefill_covers_all_queries_and_no_less_than_the_visible_pairs(
     assert len(kernel.kinds) <= 16
     work = [phase.tensor_flop for _, phase in kernel.phases()]
     assert work == sorted(work, reverse=True)
-    assert kernel.flop == 2 * op.batch * op.n_q_heads * 256 * visible_pairs(op)
+    pairs = visible_pairs(q_len=op.q_len, context=op.context, window=op.window)
+    assert kernel.flop == 2 * op.batch * op.n_q_heads * 256 * pairs
     assert kernel.flop <= kernel.issued_tensor_flop < 1.3 * kernel.flop or op.q_len < 128
     out = moved(kernel, "attention_out")[1]
     assert op.out.size_bytes <= out < op.out.size_bytes + kernel.n_ctas
 
 
-@pytest.mark.xfail(reason="sharers counts blocks of queries that see less than the whole cache")
 def test_prefill_without_a_prefix_reads_the_cache_once() -> None:
     """Ten blocks of queries: the last sees all the keys, so all of them are fetched."""
     op = attention(q_len=1280, context=1280)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.kernel.operators import Operator
-from sim.model.work import operator_flop, visible_pairs
+from sim.kernel.work import operator_flop, visible_pairs
 
 
 @given(q_len=st.integers(1, 40), prefix=st.integers(0, 60), window=st.none() | st.integers(1, 120))
