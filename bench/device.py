@@ -4,8 +4,11 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
+from analysis.predict import BENCHMARK_ENGINE, gemm
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import L2State
+from sim.hardware.spec import ChipSpec
+from sim.kernel.formats import BF16
 from sim.kernel.kernel import Kernel
 from sim.run.device import Device
 from sim.run.memo import Memo
@@ -51,7 +54,7 @@ def main() -> None:
         _print_row(name, [(ms, events) for n, ms, events in device.noted if n == name])
     _print_row("all kernels", [(ms, events) for _, ms, events in device.noted])
     print(f"{points / seconds:.1f} points per second, {seconds:.1f} s in all")
-    _symmetry(scenario.hardware.name)
+    _symmetry(scenario.hardware)
 
 
 def _print_row(name: str, rows: list[tuple[float, int]]) -> None:
@@ -61,13 +64,7 @@ def _print_row(name: str, rows: list[tuple[float, int]]) -> None:
     print(f"{name:24}{len(rows):7d}{events:9.0f}{statistics.median(times):11.2f}{p90:9.2f}")
 
 
-def _symmetry(chip: str) -> None:
-    from analysis.predict import BENCHMARK_ENGINE, gemm  # noqa: PLC0415 - bench only
-    from sim.kernel.formats import BF16  # noqa: PLC0415
-    from sim.resources import chip_dirs  # noqa: PLC0415
-    from sim.hardware.spec import load_chip  # noqa: PLC0415
-
-    spec = load_chip(chip, chip_dirs())
+def _symmetry(spec: ChipSpec) -> None:
     device = Device(gpu=Gpu(spec=spec), engine=BENCHMARK_ENGINE, memo=Memo(None))
     (kernel,) = device.tune(gemm((16, 4096, 4096), BF16))
     for symmetry in (True, False):

@@ -19,10 +19,10 @@ from sim.kernel.operators import (
     StateUpdate,
     Traffic,
 )
+from sim.kernel.work import experts_read_bytes, operator_flop
 from sim.model.architecture import Model
 from sim.model.memory import weights_bytes
 from sim.model.step import StepGraph
-from sim.kernel.work import experts_read_bytes, operator_flop
 
 Load = Callable[[str], Model]
 BuildStep = Callable[..., StepGraph]
