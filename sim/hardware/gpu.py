@@ -24,7 +24,7 @@ _BULK_COPY_GENERATIONS = frozenset({"hopper", "blackwell"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRun:
-    """One kernel on one device, from its start (launch gap excluded) to its last write in L2.
+    """One kernel on one device, from its start (launch gap excluded) to its last byte moved.
 
     `sm_ps` charges SM-picoseconds to causes: its sum is `time_ps` x `sm_count` exactly. Bytes are
     per segment of the kernel, in its order; `written_back_bytes` maps traffic classes to dirty
@@ -98,7 +98,12 @@ class Gpu:
         ]
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
         env.run()
-        time_ps = max(env.now, cache.drained_ps, *(sm.pipe_ps for sm in sms))
+        time_ps = max(
+            env.now,
+            cache.drained_ps,
+            *(sm.pipe_ps for sm in sms),
+            *(channel.free_ps for channel in hbm.channels),
+        )
         run = KernelRun(
             time_ps=time_ps,
             sm_ps=_sum_ledgers(sms, spec, time_ps, cache),

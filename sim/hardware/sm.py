@@ -56,52 +56,28 @@ class SmLedger:
 
 @dataclass(slots=True, eq=False)
 class _Loader:
-    """The loading half of one phase of one CTA.
+    """The loading half of one phase of one CTA: what is left to issue, and room in the buffer."""
 
-    It must never have more than the buffer in flight or waiting, nor issue faster than the port.
-    """
-
-    sm: "Sm"
     phase: PhasePlan
     credit_bytes: int
     arrivals: deque[Arrival]
     next_granule: int = 0
-    issuing: bool = False
     starved: simpy.Event | None = None
 
-    def fill(self, _: object = None) -> None:
-        """Issue granules while there is room, each when the port is free."""
-        self.issuing = False
-        sm, granules = self.sm, self.phase.granules
-        while self.next_granule < len(granules):
-            granule = granules[self.next_granule]
-            if granule.total_bytes > self.credit_bytes:
-                return
-            wait = sm.port_ps - sm.env.now
-            if wait > 0:
-                self._issue_in(wait)
-                return
-            self.credit_bytes -= granule.total_bytes
-            self.next_granule += 1
-            sm.port_ps = sm.env.now + granule.port_ps
-            arrival = sm.l2.request(
-                self.phase.key, self.phase.loads, granule.sizes, sm.multiplicity
-            )
-            self.arrivals.append(arrival)
-            if self.starved is not None:
-                self.starved.succeed()
-                self.starved = None
+    def ready(self) -> Granule | None:
+        """Return the next granule if there is one and room for it."""
+        granule = self.phase.granules[self.next_granule]
+        return granule if granule.total_bytes <= self.credit_bytes else None
 
-    def give_back(self, granule: Granule) -> None:
-        """Take back the room of a consumed granule and go on loading."""
-        self.credit_bytes += granule.total_bytes
-        if not self.issuing:
-            self.fill()
-
-    def _issue_in(self, wait_ps: int) -> None:
-        self.issuing = True
-        timeout = self.sm.env.timeout(wait_ps)
-        timeout.callbacks.append(self.fill)
+    def issued(self, granule: Granule, arrival: Arrival) -> bool:
+        """Note that the next granule is on its way; return whether any is left."""
+        self.credit_bytes -= granule.total_bytes
+        self.next_granule += 1
+        self.arrivals.append(arrival)
+        if self.starved is not None:
+            self.starved.succeed()
+            self.starved = None
+        return self.next_granule < len(self.phase.granules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +94,9 @@ class Sm:
     """A class of `multiplicity` identical SMs during one kernel."""
 
     __slots__ = (
+        "_loaders",
         "_return_ps",
+        "_sleeps",
         "env",
         "job",
         "kernel_start_ps",
@@ -140,6 +118,8 @@ class Sm:
         self.multiplicity = job.sm_class.multiplicity
         self.ledger = SmLedger()
         self.port_ps = 0
+        self._loaders: list[_Loader] = []
+        self._sleeps = False
         self.pipe_ps = 0
         self._return_ps = 0
         self.kernel_start_ps = spec.kernel_start_ps
@@ -171,8 +151,9 @@ class Sm:
 
     def _stream(self, phase: PhasePlan, buffer_bytes: int) -> Process:
         arrivals: deque[Arrival] = deque()
-        loader = _Loader(self, phase, buffer_bytes, arrivals)
-        loader.fill()
+        loader = _Loader(phase, buffer_bytes, arrivals)
+        self._loaders.append(loader)
+        self._issue()
         for granule in phase.granules:
             while not arrivals:
                 loader.starved = self.env.event()
@@ -181,7 +162,39 @@ class Sm:
             if not arrival.processed:
                 yield arrival
             yield from self._compute(self._returned(arrival, granule), granule)
-            loader.give_back(granule)
+            loader.credit_bytes += granule.total_bytes
+            self._issue()
+
+    def _issue(self, woken: simpy.Event | None = None) -> None:
+        """Issue granules while the port is free: the oldest CTA with room goes first.
+
+        Warp schedulers are greedy, then oldest: a CTA's loads leave before those of CTAs that
+        started after it, which spreads the CTAs of an SM out in time.
+        """
+        if woken is not None:
+            self._sleeps = False
+        while not self._sleeps:
+            loader, granule = self._oldest_ready()
+            if loader is None or granule is None:
+                return
+            wait = self.port_ps - self.env.now
+            if wait > 0:
+                self._sleeps = True
+                timeout = self.env.timeout(wait)
+                timeout.callbacks.append(self._issue)
+                return
+            self.port_ps = self.env.now + granule.port_ps
+            phase = loader.phase
+            arrival = self.l2.request(phase.key, phase.loads, granule.sizes, self.multiplicity)
+            if not loader.issued(granule, arrival):
+                self._loaders.remove(loader)
+
+    def _oldest_ready(self) -> tuple[_Loader | None, Granule | None]:
+        for loader in self._loaders:
+            granule = loader.ready()
+            if granule is not None:
+                return loader, granule
+        return None, None
 
     def _returned(self, arrival: Arrival, granule: Granule) -> int:
         """Return when the granule is through the SM's port; charge the wait up to now."""

@@ -62,7 +62,7 @@ OPERATORS: tuple[Operator, ...] = (
 
 
 # Measured on these 86 kernels: mean .5 %, without state updates .21 %; worst 7 %, without state
-# updates 1.7 %. State updates are the worst as few requests fill their buffer, and a wave of CTAs
+# updates 1.7 %. On 1,500 random shapes and four chips: mean .43 %, 7 % above 1 %, worst 15 %. State updates are the worst as few requests fill their buffer, and a wave of CTAs
 # reads and writes in step: a slight shift changes how the waves of two CTAs meet. The bounds leave
 # some room; lower them when requests get finer.
 MEAN = 0.007
@@ -131,7 +131,7 @@ def test_halving_the_granule_moves_no_time_much(measured: list[Halved]) -> None:
     assert measured[0].change < WORST, measured[0]
 
 
-@pytest.mark.xfail(reason="state updates reach 8.7 %, two A100 GEMMs 1.6 %", strict=True)
+@pytest.mark.xfail(reason="state updates reach 7 %, two A100 GEMMs 1.7 %", strict=True)
 def test_halving_the_granule_moves_every_time_by_less_than_a_percent(
     measured: list[Halved],
 ) -> None:

@@ -15,6 +15,9 @@ _CTAS_PER_SM = 4
 # Rows of a norm or a softmax stay in one block.
 _ROW_KINDS = frozenset({"norm", "qk_norm", "router_topk", "sample", "quantise"})
 _ROW_BYTES = 16 * 1024
+_STATE_TILE_BYTES = 8 * 1024
+_STATE_CTAS_PER_SM = 8
+_MOST_STATE_CTAS_PER_SM = 64
 # Beyond this many blocks an SM, kernels loop over the grid instead (grid-stride).
 _MOST_CTAS_PER_SM = 32
 
@@ -71,8 +74,15 @@ def lower_elementwise(op: Elementwise, target: Target) -> Kernel:
 
 
 def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
-    """Return the recurrent decode kernel: state in, update, state out, per sequence and head."""
-    count = _grid(op.batch * op.n_heads, target)
+    """Return the recurrent decode kernel: tiles of state in, updated and out again.
+
+    The Triton kernels in use (selective_state_update of mamba_ssm, fused_recurrent of
+    flash-linear-attention) give each program a tile of one head's state of some kilobytes, which it
+    loads in one burst; many small programs share an SM.
+    """
+    slices = op.batch * op.n_heads
+    tiles = ceil_div(op.state.size_bytes, slices * _STATE_TILE_BYTES)
+    count = min(slices * tiles, target.sm_count * _MOST_STATE_CTAS_PER_SM)
     inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
     outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
     segments, loads, stores = _moves(inputs, outputs, count)
@@ -87,9 +97,9 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * _BLOCK_BYTES),),
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * _STATE_TILE_BYTES),),
         segments=segments,
-        ctas_per_sm=_CTAS_PER_SM,
+        ctas_per_sm=_STATE_CTAS_PER_SM,
         flop=operator_flop(op),
     )
 
