@@ -15,10 +15,10 @@ from sim.units import PS_PER_S, ceil_div, work_ps
 PIPES = ("tensor", "vector", "sfu")
 
 # Enough granules per SM for a smooth pipeline (see tests/properties on halving them).
-_GRANULES_PER_SM = 64
-_GRANULES_PER_BUFFER = 4
+_GRANULES_PER_SM = 48
+_GRANULES_PER_BUFFER = 8
 _FINE_PER_BUFFER = 12
-_SMALLEST_BYTES = 2048
+_SMALLEST_BYTES = 1024
 # Bytes in flight over bandwidth x latency below which requests are cut finer.
 _AMPLE = 4
 

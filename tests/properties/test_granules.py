@@ -62,9 +62,10 @@ OPERATORS: tuple[Operator, ...] = (
 
 
 # Measured on these 86 kernels: mean .5 %, without state updates .21 %; worst 7 %, without state
-# updates 1.7 %. On 1,500 random shapes and four chips: mean .43 %, 7 % above 1 %, worst 15 %. State updates are the worst as few requests fill their buffer, and a wave of CTAs
-# reads and writes in step: a slight shift changes how the waves of two CTAs meet. The bounds leave
-# some room; lower them when requests get finer.
+# updates 1.7 %. On 1,500 random shapes and four chips: mean .43 %, 7 % of them above 1 %, worst
+# 15 %. State updates are the worst: few requests fill their buffer, and waves of CTAs read and
+# write in step, so a slight shift changes how two waves meet. The bounds leave some room; lower
+# them when requests get finer.
 MEAN = 0.007
 MEAN_WITHOUT_STATE = 0.003
 WORST = 0.10
