@@ -14,13 +14,18 @@ from sim.units import PS_PER_S, ceil_div, work_ps
 
 PIPES = ("tensor", "vector", "sfu")
 
-# Enough granules per SM for a smooth pipeline (see tests/properties on halving them).
-_GRANULES_PER_SM = 48
-_GRANULES_PER_BUFFER = 8
-_FINE_PER_BUFFER = 12
-_SMALLEST_BYTES = 1024
-# Bytes in flight over bandwidth x latency below which requests are cut finer.
+# Enough granules per SM, and per CTA buffer, for a smooth pipeline (docs/decisions/0010).
+_GRANULES_PER_SM = 40
+_PER_BUFFER = 8
+# Where an SM refills its buffers often and CTAs restart quickly, the ends of CTAs count less.
+_PER_BUFFER_IF_STEADY = 4
+_MANY_REFILLS = 24
+_QUICK_RESTART = 2
+# Where bytes in flight are below this many times bandwidth x latency, the pipeline's grain shows.
+_PER_BUFFER_IF_SCARCE = 12
 _AMPLE = 4
+_SMALLEST_BYTES = 1024
+_FEWEST_PER_BUFFER = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +66,32 @@ class CtaPlan:
 def granule_bytes(kernel: Kernel, spec: ChipSpec, scale: Fraction) -> int:
     """Return the request size for a kernel, times `scale`.
 
-    It is the kernel's bytes per SM over a fixed count, but a small part of the buffer where the
-    bytes in flight barely cover the memory latency, as there the pipeline's grain shows.
+    It is the kernel's bytes per SM over a fixed count, but at most a small part of a CTA's buffer.
     """
     busy_sms = min(spec.sm_count, kernel.n_ctas)
     share = ceil_div(kernel.requested_bytes, busy_sms * _GRANULES_PER_SM)
     buffer = min(kind.buffer_bytes for kind in kernel.kinds)
-    in_flight = buffer * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
+    parts = _parts_of_buffer(kernel, spec, buffer)
+    size = max(min(share, buffer // parts), min(_SMALLEST_BYTES, buffer // _FEWEST_PER_BUFFER))
+    return max(1, int(size * scale))
+
+
+def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
+    in_flight = buffer_bytes * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     covered = spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
     if in_flight < _AMPLE * covered:
-        share = min(share, buffer // _FINE_PER_BUFFER)
-    return max(1, int(max(_SMALLEST_BYTES, share) * scale))
+        return _PER_BUFFER_IF_SCARCE
+    refills = kernel.requested_bytes // (spec.sm_count * buffer_bytes)
+    restart = max(phase.round_trips for _, phase in kernel.phases())
+    steady = refills >= _MANY_REFILLS and restart <= _QUICK_RESTART
+    return _PER_BUFFER_IF_STEADY if steady else _PER_BUFFER
 
 
 def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPlan, ...]:
     """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`."""
     plans, key = [], 0
     for kind in kernel.kinds:
-        largest = max(1, min(size_bytes, kind.buffer_bytes // _GRANULES_PER_BUFFER))
+        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER))
         phases = []
         for phase in kind.phases:
             phases.append(_plan_phase(phase, spec, key, largest))
@@ -93,14 +106,16 @@ def _buffer(kind: CtaKind, phases: list[PhasePlan]) -> int:
 
 
 def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePlan:
-    n = max(1, ceil_div(phase.load_bytes, largest))
+    # Whole requests and a rest, not equal ones: so that a buffer holds a whole number of them.
+    total_bytes = phase.load_bytes
+    edges = [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
     n_loads = len(phase.loads)
     totals = (
         *(load.size_bytes for load in phase.loads),
         *phase_pipe_times(phase, spec),
         phase.steps * spec.step_latency_ps,
     )
-    columns = [_pieces(total, n) for total in totals]
+    columns = [_pieces(total, edges) for total in totals]
     port_per_s = spec.l2_port_bytes_per_clock * spec.clock_hz
     # Most granules of a phase are equal: each distinct one is made once.
     known: dict[tuple[int, ...], Granule] = {}
@@ -131,13 +146,11 @@ def _granule(pieces: tuple[int, ...], n_loads: int, port_per_s: int) -> Granule:
     )
 
 
-def _pieces(total: int, n: int) -> list[int]:
-    """Return `n` integers that sum to `total`, as equal as they can be, evenly mixed."""
-    each, rest = divmod(total, n)
-    if not rest:
-        return [each] * n
-    edges = [total * i // n for i in range(n + 1)]
-    return [after - before for before, after in pairwise(edges)]
+def _pieces(total: int, edges: list[int]) -> list[int]:
+    """Return integers that sum to `total`, in proportion to the stretches between `edges`."""
+    last = edges[-1]
+    cuts = [total * edge // last for edge in edges]
+    return [after - before for before, after in pairwise(cuts)]
 
 
 def phase_pipe_times(phase: Phase, spec: ChipSpec) -> tuple[int, ...]:

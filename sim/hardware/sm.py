@@ -145,23 +145,30 @@ class Sm:
             yield from self._stream(phase, buffer_bytes)
         else:
             for granule in phase.granules:
-                yield from self._compute(self.env.now, granule)
+                wait = self._compute(self.env.now, granule)
+                if wait:
+                    yield self.env.timeout(wait)
+                    self.ledger.charge("sync", self.env.now)
         if phase.stores:
             self.l2.store(phase.stores, self.multiplicity)
 
     def _stream(self, phase: PhasePlan, buffer_bytes: int) -> Process:
+        env = self.env
         arrivals: deque[Arrival] = deque()
         loader = _Loader(phase, buffer_bytes, arrivals)
         self._loaders.append(loader)
         self._issue()
         for granule in phase.granules:
             while not arrivals:
-                loader.starved = self.env.event()
+                loader.starved = env.event()
                 yield loader.starved
             arrival = arrivals.popleft()
             if not arrival.processed:
                 yield arrival
-            yield from self._compute(self._returned(arrival, granule), granule)
+            wait = self._compute(self._returned(arrival, granule), granule)
+            if wait:
+                yield env.timeout(wait)
+                self.ledger.charge("sync", env.now)
             loader.credit_bytes += granule.total_bytes
             self._issue()
 
@@ -207,17 +214,16 @@ class Sm:
         self.ledger.charge_wait(now, arrival.busy, arrival.causes)
         return through
 
-    def _compute(self, ready_ps: int, granule: Granule) -> Process:
-        """Spend the granule's pipe time once the data are there and the pipe is free."""
+    def _compute(self, ready_ps: int, granule: Granule) -> int:
+        """Take the pipe for a granule, once its data are there; return how long the CTA waits."""
         start = max(ready_ps, self.pipe_ps)
-        self.ledger.charge("l2_bandwidth", start)
+        ledger = self.ledger
+        if start > ledger.until_ps:
+            ledger.charge("l2_bandwidth", start)
         if granule.work_ps:
-            self.ledger.charge_pipes(start, granule)
+            ledger.charge_pipes(start, granule)
             if self.probe is not None:
                 end = start + granule.work_ps
                 self.probe.served(f"{self.job.name}.pipe", start, end, granule.work_ps)
         self.pipe_ps = start + granule.work_ps
-        wait = max(self.pipe_ps, start + granule.chain_ps) - self.env.now
-        if wait:
-            yield self.env.timeout(wait)
-            self.ledger.charge("sync", self.env.now)
+        return start + max(granule.work_ps, granule.chain_ps) - self.env.now

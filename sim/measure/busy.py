@@ -38,4 +38,6 @@ class BusyLog:
         >>> log = BusyLog(); log.add(10, 20); log.add(30, 40); log.between(15, 35)
         10
         """
+        if self._ends and self._starts[-1] <= start_ps and end_ps <= self._ends[-1]:
+            return end_ps - start_ps
         return self.until(end_ps) - self.until(start_ps)

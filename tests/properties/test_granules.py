@@ -13,7 +13,7 @@ from sim.hardware.gpu import Gpu
 from sim.hardware.residency import EMPTY_L2, L2State
 from sim.kernel.formats import WEIGHT_FORMATS
 from sim.kernel.kernel import Kernel
-from sim.kernel.operators import Operator, StateUpdate
+from sim.kernel.operators import Operator
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from tests.strategies import (
@@ -61,16 +61,11 @@ OPERATORS: tuple[Operator, ...] = (
 )
 
 
-# Measured on these 86 kernels: mean .5 %, without state updates .21 %; worst 7 %, without state
-# updates 1.7 %. On 1,500 random shapes and four chips: mean .43 %, 7 % of them above 1 %, worst
-# 15 %. State updates are the worst: few requests fill their buffer, and waves of CTAs read and
-# write in step, so a slight shift changes how two waves meet. The bounds leave some room; lower
-# them when requests get finer.
-MEAN = 0.007
-MEAN_WITHOUT_STATE = 0.003
-WORST = 0.10
-WORST_RANDOM = 0.25
-AIM = 0.01
+# Measured on these 86 kernels: mean .16 %, worst .9 %. The random shapes hold kernels that no step
+# of a shipped scenario runs; their bound is what 1,500 of them on four chips stayed below.
+MEAN = 0.003
+WORST = 0.01
+WORST_RANDOM = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,23 +116,15 @@ def measured() -> list[Halved]:
 
 
 def test_halving_the_granule_moves_the_mean_time_little(measured: list[Halved]) -> None:
-    """Over GEMMs, experts, attention, passes and state updates the mean change is small."""
+    """Over GEMMs, experts, attention, passes and state updates the mean change is below .3 %."""
     assert mean(h.change for h in measured) < MEAN
-    others = [h.change for h in measured if not isinstance(h.op, StateUpdate)]
-    assert mean(others) < MEAN_WITHOUT_STATE
 
 
-def test_halving_the_granule_moves_no_time_much(measured: list[Halved]) -> None:
-    """The worst of the representative shapes stays below 10 %."""
-    assert measured[0].change < WORST, measured[0]
-
-
-@pytest.mark.xfail(reason="state updates reach 7 %, two A100 GEMMs 1.7 %", strict=True)
 def test_halving_the_granule_moves_every_time_by_less_than_a_percent(
     measured: list[Halved],
 ) -> None:
-    """The aim: no tuned kernel depends on the request size by a percent."""
-    assert measured[0].change < AIM, [h for h in measured if h.change >= AIM]
+    """No tuned kernel depends on the request size by a percent."""
+    assert measured[0].change < WORST, [h for h in measured if h.change >= WORST]
 
 
 def test_halving_the_granule_is_a_real_change(measured: list[Halved]) -> None:

@@ -196,12 +196,13 @@ def _prefill(op: Attention, target: Target) -> Kernel:
     blocks = ceil_div(op.q_len, BLOCK_QUERIES)
     heads = op.batch * op.n_q_heads
     group = op.n_q_heads // op.n_kv_heads
-    token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * op.context)
+    seen = op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
+    token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * seen)
     widths = op.qk_dim + op.v_dim
     ctas_per_sm = 1 if target.bulk_copy else 2
     causal = _causal_kinds(op)
     asked = group * sum(count * tokens for count, tokens in causal)
-    sharers = max(1, min(asked // op.context, target.sm_count * ctas_per_sm))
+    sharers = max(1, min(asked // seen, target.sm_count * ctas_per_sm))
     kinds = []
     for count, tokens in causal:
         phase = Phase(
