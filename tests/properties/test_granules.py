@@ -62,10 +62,10 @@ OPERATORS: tuple[Operator, ...] = (
 
 
 # Measured on these 86 kernels: mean .16 %, worst .9 %. The random shapes hold kernels that no step
-# of a shipped scenario runs; their bound is what 1,500 of them on four chips stayed below.
+# of a shipped scenario runs; of 400 of them on four chips the worst moved by 3.4 %.
 MEAN = 0.003
 WORST = 0.01
-WORST_RANDOM = 0.15
+WORST_RANDOM = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
