@@ -101,13 +101,13 @@ def test_a_warm_stream_runs_at_l2_speed() -> None:
 
 
 def test_too_few_bytes_in_flight_are_charged_to_latency() -> None:
-    """With a buffer of 4 x 100 B a CTA returns every 500,700 ps for the next 400."""
-    # Requests leave 100 ps apart; of four SMs' 400 B each takes 400 ps at the channels.
+    """With a buffer of 2 x 200 B a CTA returns every 500,800 ps for the next 400."""
+    # Requests leave 200 ps apart; of four SMs' 800 B each takes 800 ps at the channels.
     thin = kernel([cta(Phase(loads=(load(800),)), count=4, buffer_bytes=400)], [W])
     result = run(thin)
-    assert result.time_ps == START_PS + 2 * 500_400 + 3 * 400
-    assert spent(result)["hbm_bandwidth"] == 4 * 8 * 400
-    assert spent(result)["hbm_latency"] == 4 * (2 * 500_400 + 3 * 400 - 8 * 400)
+    assert result.time_ps == START_PS + 2 * 500_000 + 3 * 800
+    assert spent(result)["hbm_bandwidth"] == 4 * 4 * 800
+    assert spent(result)["hbm_latency"] == 4 * (2 * 500_000 + 3 * 800 - 4 * 800)
 
 
 def test_wave_quantisation_is_tail() -> None:
