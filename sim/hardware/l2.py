@@ -119,16 +119,17 @@ class L2:
             self.env.schedule(event, _LAST)  # type: ignore[arg-type]
             self._arbitration = event
 
-    def _arbitrate(self, _: simpy.Event) -> None:
+    def _arbitrate(self, _event: simpy.Event) -> None:
         groups, self._pending = self._pending, {}
         stores, self._stores = self._stores, {}
         self._arbitration = None
         misses: list[tuple[int, int]] = []
         asked = 0
-        for phase in sorted(groups) if len(groups) > 1 else groups:
-            asked += self._look_up(groups[phase], misses)
+        for _, group in sorted(groups.items()) if len(groups) > 1 else groups.items():
+            asked += self._look_up(group, misses)
         written = self._write(stores) if stores else 0
-        start = max(self.env.now, self.free_ps)
+        now = self.env.now
+        start = now if now > self.free_ps else self.free_ps
         finish = start - (-asked * PS_PER_S // self.rate)
         self.free_ps = finish - (-written * PS_PER_S // self.rate)
         if self.free_ps > start:
@@ -137,22 +138,23 @@ class L2:
                 self.probe.served("l2", start, self.free_ps, asked + written)
         if stores:
             self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
-        write_back = self.residency.written_back.total() - self._written_back
+        write_back = self.residency.written_back_bytes - self._written_back
         fetched, channel = 0, self.busy
         if misses or write_back:
             self._written_back += write_back
             fetched, channel = self.hbm.serve(start, misses, write_back)
         for group in groups.values():
-            self._answer(group, finish, fetched, channel)
+            self._answer(group, finish, fetched, channel, now)
 
     def _look_up(self, group: _Group, misses: list[tuple[int, int]]) -> int:
         """Look a group's bytes up; note its misses and return what it asked for."""
         asked = 0
+        read = self.residency.read
         for load, size in zip(group.loads, group.sizes, strict=True):
             asked += size
             segment = load.segment
             self.asked_bytes[segment] += size
-            missed = self.residency.read(load, size)
+            missed = read(load, size)
             if missed:
                 group.missed = True
                 self.missed_bytes[segment] += missed
@@ -165,7 +167,7 @@ class L2:
             self.stored_bytes[segment] += size
         return sum(stores.values())
 
-    def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog) -> None:
+    def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog, now: int) -> None:
         """Let a group's data arrive, and say which server it will have waited for."""
         arrival = group.arrival
         if not group.missed:
@@ -177,4 +179,4 @@ class L2:
         else:
             arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "hbm_latency")
             ready = finish + self._hbm_ps
-        arrival.succeed_in(ready - self.env.now)
+        arrival.succeed_in(ready - now)

@@ -100,6 +100,7 @@ class Residency:
         "made_dirty",
         "total",
         "written_back",
+        "written_back_bytes",
     )
 
     def __init__(self, capacity_bytes: int, kernel: Kernel, state: L2State) -> None:
@@ -115,6 +116,7 @@ class Residency:
         self._kept = [e for e in reversed(order) if not e.streamed]
         self.total = sum(entry.resident for entry in order)
         self.written_back: Counter[Traffic] = Counter()
+        self.written_back_bytes = 0
         self.made_dirty = 0
         if self.total > capacity_bytes:
             raise InvariantError(f"L2 state of {self.total} bytes exceeds {capacity_bytes}")
@@ -210,6 +212,7 @@ class Residency:
             dirty = max(dropped - clean, dropped * entry.dirty // resident)
             entry.dirty -= dirty
             self.written_back[entry.traffic] += dirty
+            self.written_back_bytes += dirty
         entry.resident = resident - dropped
         entry.old -= min(dropped, entry.old)
         self.total -= dropped

@@ -180,17 +180,18 @@ class Sm:
         """
         if woken is not None:
             self._sleeps = False
+        env = self.env
         while not self._sleeps:
             loader, granule = self._oldest_ready()
             if loader is None or granule is None:
                 return
-            wait = self.port_ps - self.env.now
-            if wait > 0:
+            now = env.now
+            if self.port_ps > now:
                 self._sleeps = True
-                timeout = self.env.timeout(wait)
+                timeout = env.timeout(self.port_ps - now)
                 timeout.callbacks.append(self._issue)
                 return
-            self.port_ps = self.env.now + granule.port_ps
+            self.port_ps = now + granule.port_ps
             phase = loader.phase
             arrival = self.l2.request(phase.key, phase.loads, granule.sizes, self.multiplicity)
             if not loader.issued(granule, arrival):
