@@ -3,7 +3,8 @@
 Sources of the layouts: OCP Microscaling Formats 1.0 (mxfp4: 32 values share an 8-bit scale);
 AutoAWQ/GPTQ (int4: groups of 128 with a 16-bit scale and a 4-bit zero point); llama.cpp
 `ggml-quants` (Q4_K_M: a mix of Q4_K and Q6_K blocks, 4.85 bits a weight on Llama-class models;
-Q8_0: 32 values share a 16-bit scale).
+Q8_0: 32 values share a 16-bit scale); DeepSeek-V3 and DeepGEMM (fp8_block: a 32-bit scale for
+128 x 128 weights and for 1 x 128 activations); NVFP4 (16 values share an 8-bit scale).
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from types import MappingProxyType
 from typing import Final
 
 from sim.units import ceil_div
+
+SCALE_BYTES: Final = 4
+"""An activation quantised per token carries one fp32 scale (vLLM `scaled_fp8_quant`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,21 @@ class WeightFormat:
     compute: str
     dequantised: bool = False
     quantises_activations: bool = False
+    activation_bits: Fraction = Fraction(8)
     experts_only: bool = False
     quantises_head: bool = False
 
     def bytes_of(self, n_weights: int) -> int:
         """Return the stored size of `n_weights` weights, scales included, rounded up."""
         return ceil_div(n_weights * self.bits.numerator, self.bits.denominator * 8)
+
+    def activation_bytes_of(self, rows: int, width: int) -> int:
+        """Return the size of `rows` x `width` activations as the multiply reads them."""
+        if not self.quantises_activations:
+            return 2 * rows * width
+        bits = self.activation_bits
+        per_token = SCALE_BYTES * rows if bits.denominator == 1 else 0
+        return ceil_div(rows * width * bits.numerator, bits.denominator * 8) + per_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,20 @@ WEIGHT_FORMATS: Final = MappingProxyType(
             BF16,
             WeightFormat(name="fp16", bits=Fraction(16), compute="fp16", quantises_head=True),
             WeightFormat(name="fp8", bits=Fraction(8), compute="fp8", quantises_activations=True),
+            WeightFormat(
+                name="fp8_block",
+                bits=8 + Fraction(32, 128 * 128),
+                compute="fp8",
+                quantises_activations=True,
+                activation_bits=8 + Fraction(32, 128),
+            ),
+            WeightFormat(
+                name="nvfp4",
+                bits=4 + Fraction(8, 16),
+                compute="fp4",
+                quantises_activations=True,
+                activation_bits=4 + Fraction(8, 16),
+            ),
             WeightFormat(name="int8", bits=Fraction(8), compute="bf16", dequantised=True),
             WeightFormat(
                 name="int8_w8a8", bits=Fraction(8), compute="int8", quantises_activations=True

@@ -71,7 +71,8 @@ class GatedDeltaNet(WithoutCache):
     def _norm(self) -> Vector:
         return Vector(name="gated_norm.weight", size=self.v_dim)
 
-    def _recurrence(self) -> Recurrence:
+    def recurrence(self) -> Recurrence:
+        """Return the arithmetic of the delta rule."""
         state = self.n_v_heads * self.k_dim * self.v_dim
         l2_norms = 6 * self.n_v_heads * self.k_dim
         return Recurrence(
@@ -94,7 +95,7 @@ class GatedDeltaNet(WithoutCache):
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of convolution and recurrent states."""
-        return self._conv().state_bytes(batch) + self._recurrence().state_bytes(batch)
+        return self._conv().state_bytes(batch) + self.recurrence().state_bytes(batch)
 
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append projections, convolution, delta rule, gated norm and output projection."""
@@ -105,7 +106,7 @@ class GatedDeltaNet(WithoutCache):
         conv_out = conv.emit(emitter, conv_in, part=PART)
         out = emitter.activation("delta_out", self._values)
         inputs = (conv_out, beta_alpha, emitter.stored(self._decay()))
-        self._recurrence().emit(emitter, inputs, out, part=PART)
+        self.recurrence().emit(emitter, inputs, out, part=PART)
         values = emitter.shape.tokens * self._values
         emitter.elementwise(
             "gate",

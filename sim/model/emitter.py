@@ -18,9 +18,6 @@ from sim.model.parameters import PLAIN_BYTES, Experts, Matrix, Norm, Vector, can
 Touch = Tensor | tuple[Tensor, int]
 """A tensor that is read or written whole, or a tensor and the bytes of it that are touched."""
 
-SCALE_BYTES = 4
-"""An activation quantised per token carries one fp32 scale (vLLM `scaled_fp8_quant`)."""
-
 NORM_FLOP = 4
 """Square, accumulate, multiply by the inverse root, multiply by the weight."""
 
@@ -222,7 +219,7 @@ class Emitter:
         if source == a:
             return copy
         values = a.size_bytes // PLAIN_BYTES
-        size_bytes = weight_format.bytes_of(values) + rows * SCALE_BYTES
+        size_bytes = weight_format.activation_bytes_of(rows, values // rows)
         target = Tensor(
             name=f"{a.name}.quantised", size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS
         )

@@ -1,0 +1,116 @@
+"""Rows of attention_decode.csv, attention_prefill.csv and attention_mixed.csv.
+
+Decode rows of inference engines include the append of the new keys and values to the cache. A KV
+cache is read again by every replay, so it is warm if it fits L2.
+"""
+
+from typing import Final
+
+from analysis.validate.case import (
+    KernelCase,
+    Row,
+    Timing,
+    UnpredictableError,
+    activation,
+    number,
+)
+from sim.kernel.formats import KV_FORMATS, KvFormat
+from sim.kernel.operators import Attention, Elementwise, Tensor, Traffic
+
+_KV: Final = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "int8": "int8"}
+
+
+def kv_format(dtype: str) -> KvFormat:
+    """Return the KV format of a column. Raises UnpredictableError if there is none."""
+    if dtype not in _KV:
+        raise UnpredictableError(f"no KV format for {dtype}")
+    return KV_FORMATS[_KV[dtype]]
+
+
+def decode_case(row: Row) -> KernelCase:
+    """Return what a row of attention_decode.csv timed."""
+    attention, append = attention_operators(
+        row, batch=number(row, "batch"), q_len=1, context=number(row, "context"),
+        fmt=kv_format(row["dtype_kv"]),
+    )  # fmt: skip
+    kv_read = Tensor(name=attention.kv.name, size_bytes=attention.kv_read_bytes, traffic=Traffic.KV)
+    profiled = row["source"].startswith("LLMServingSim")
+    return KernelCase(
+        operators=(attention,) if profiled else (append, attention),
+        timing=Timing.KERNELS if profiled else Timing.GRAPH,
+        warm=(kv_read,) if row.get("l2") == "warm" else (),
+    )
+
+
+def prefill_case(row: Row) -> KernelCase:
+    """Return what a row of attention_prefill.csv timed."""
+    seq_len, prefix = number(row, "seq_len"), number(row, "prefix_len")
+    attention, append = attention_operators(
+        row, batch=number(row, "batch"), q_len=seq_len, context=seq_len + prefix,
+        fmt=kv_format(row["dtype"]),
+    )  # fmt: skip
+    profiled = row["source"].startswith("LLMServingSim")
+    return KernelCase(
+        operators=(attention,) if profiled else (append, attention),
+        timing=Timing.KERNELS if profiled else Timing.GRAPH,
+    )
+
+
+def mixed_case(row: Row) -> KernelCase:
+    """Return what a row of attention_mixed.csv timed: one chunk of prefill beside decodes."""
+    chunk, cached = number(row, "prefill_chunk"), number(row, "kv_prefill")
+    parts: list[Attention] = []
+    if chunk:
+        prefill, _ = attention_operators(
+            row, batch=1, q_len=chunk, context=cached + chunk, fmt=KV_FORMATS["bf16"]
+        )
+        parts.append(prefill)
+    if number(row, "n_decode"):
+        decode, _ = attention_operators(
+            row, batch=number(row, "n_decode"), q_len=1, context=number(row, "kv_decode"),
+            fmt=KV_FORMATS["bf16"], name="decode",
+        )  # fmt: skip
+        parts.append(decode)
+    return KernelCase(operators=tuple(parts), timing=Timing.KERNELS)
+
+
+def attention_operators(
+    row: Row, *, batch: int, q_len: int, context: int, fmt: KvFormat, name: str = "attention"
+) -> tuple[Attention, Elementwise]:
+    """Return the attention of a batch of equal sequences, and the append of its new tokens."""
+    heads, kv_heads, dim = (number(row, key) for key in ("n_q_heads", "n_kv_heads", "head_dim"))
+    window = number(row, "window") or None
+    visible = context if window is None else min(context, window + q_len - 1)
+    vectors = 2 * batch * kv_heads
+    q_bytes = 2 * batch * q_len * heads * dim
+    new = activation(f"{name}.new_kv", 2 * vectors * q_len * dim)
+    kv_bytes = fmt.bytes_of(vectors * context, dim)
+    kv = Tensor(name=f"{name}.kv", size_bytes=kv_bytes, traffic=Traffic.KV)
+    append = Elementwise(
+        name=f"{name}.append",
+        part="benchmark",
+        kind="kv_append",
+        inputs=(new,),
+        outputs=(kv,),
+        read_bytes=(new.size_bytes,),
+        written_bytes=(fmt.bytes_of(vectors * q_len, dim),),
+        vector_flop=0,
+    )
+    attention = Attention(
+        name=name,
+        part="benchmark",
+        batch=batch,
+        q_len=q_len,
+        context=context,
+        n_q_heads=heads,
+        n_kv_heads=kv_heads,
+        qk_dim=dim,
+        v_dim=dim,
+        window=window,
+        q=activation(f"{name}.q", q_bytes),
+        kv=kv,
+        out=activation(f"{name}.out", q_bytes),
+        kv_format=fmt,
+        kv_read_bytes=fmt.bytes_of(vectors * visible, dim),
+    )
+    return attention, append

@@ -1,0 +1,81 @@
+"""Rows of mla_decode.csv: latent attention, and the two batched GEMMs that absorb W_UK and W_UV.
+
+Before the attention every head's query (128 values without position) is multiplied into the
+latent space, after it every head's latent output (kv_lora values) back to 128 values
+(DeepSeek-V2, arXiv 2405.04434, appendix B).
+"""
+
+from typing import Final
+
+from analysis.validate.case import KernelCase, Row, UnpredictableError, activation, number
+from analysis.validate.rows.attention import kv_format
+from sim.kernel.formats import BF16
+from sim.kernel.operators import Elementwise, GroupedGemm, MlaAttention, Tensor, Traffic
+
+_HEAD_DIM: Final = 128
+
+
+def mla_case(row: Row) -> KernelCase:
+    """Return what a row timed. Raises UnpredictableError for an operation we do not know."""
+    match row["op"]:
+        case "mla_decode_attn":
+            return _attention(row)
+        case "mla_gen_pre_bmm":
+            return _absorbed(row, n=number(row, "kv_lora"), k=_HEAD_DIM)
+        case "mla_gen_post_bmm":
+            return _absorbed(row, n=_HEAD_DIM, k=number(row, "kv_lora"))
+        case other:
+            raise UnpredictableError(f"no MLA operation {other}")
+
+
+def _absorbed(row: Row, *, n: int, k: int) -> KernelCase:
+    heads, batch = number(row, "n_q_heads"), number(row, "batch")
+    weights = Tensor(name="w", size_bytes=BF16.bytes_of(heads * n * k), traffic=Traffic.WEIGHTS)
+    op = GroupedGemm(
+        name="bmm",
+        part="benchmark",
+        tokens_per_expert=(batch,) * heads,
+        n=n,
+        k=k,
+        a=activation("a", 2 * heads * batch * k),
+        experts=weights,
+        out=activation("out", 2 * heads * batch * n),
+        weight_format=BF16,
+    )
+    return KernelCase(operators=(op,), warm=(weights,) if row["l2"] == "warm" else ())
+
+
+def _attention(row: Row) -> KernelCase:
+    batch, context, heads = (number(row, key) for key in ("batch", "context", "n_q_heads"))
+    lora, rope = number(row, "kv_lora"), number(row, "rope_dim")
+    fmt = kv_format(row["dtype_kv"])
+    kv = Tensor(
+        name="kv", size_bytes=fmt.bytes_of(batch * context, lora + rope), traffic=Traffic.KV
+    )
+    new = activation("new_kv", 2 * batch * (lora + rope))
+    append = Elementwise(
+        name="append",
+        part="benchmark",
+        kind="kv_append",
+        inputs=(new,),
+        outputs=(kv,),
+        read_bytes=(new.size_bytes,),
+        written_bytes=(fmt.bytes_of(batch, lora + rope),),
+        vector_flop=0,
+    )
+    attention = MlaAttention(
+        name="attention",
+        part="benchmark",
+        batch=batch,
+        q_len=1,
+        context=context,
+        n_heads=heads,
+        kv_lora=lora,
+        rope_dim=rope,
+        q=activation("q", 2 * batch * heads * (lora + rope)),
+        kv=kv,
+        out=activation("out", 2 * batch * heads * lora),
+        kv_format=fmt,
+        kv_read_bytes=kv.size_bytes,
+    )
+    return KernelCase(operators=(append, attention), warm=(kv,) if row["l2"] == "warm" else ())
