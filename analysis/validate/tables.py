@@ -12,6 +12,7 @@ from analysis.validate.rows.gemm import gemm_case
 from analysis.validate.rows.mla import mla_case
 from analysis.validate.rows.moe import moe_case
 from analysis.validate.rows.ssm import ssm_case
+from analysis.validate.rows.steps import step_case
 from analysis.validate.rows.streaming import streaming_case
 from sim.errors import InputError, Problem
 
@@ -59,6 +60,12 @@ def _moe_selections(row: Row) -> Iterator[str]:
 
 def _ssm_selections(row: Row) -> Iterator[str]:
     yield "ssm decode" if row["phase"] == "generation" else "ssm prefill"
+
+
+def _step_selections(row: Row) -> Iterator[str]:
+    gpus = "1 GPU" if row["n_gpus"] in ("1", "1.0") else "several GPUs"
+    yield f"decode e2e grade {row['grade']}, {gpus}"
+    yield f"decode e2e {row['case_id'].split('-')[0]}"
 
 
 _TABLES: Final = (
@@ -125,6 +132,13 @@ _TABLES: Final = (
         case=streaming_case,
         selections=_by_name("norm activation"),
         key=("gpu", "op", "dtype", "tokens", "hidden", "bytes"),
+    ),
+    Table(
+        name="decode_e2e",
+        case=step_case,
+        selections=_step_selections,
+        measured="value",
+        predicted="predicted_value",
     ),
 )  # fmt: skip
 TABLES: Final = {table.name: table for table in _TABLES}

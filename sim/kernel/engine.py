@@ -5,10 +5,15 @@ from enum import StrEnum
 
 
 class LaunchMode(StrEnum):
-    """How dependent kernels follow each other."""
+    """How dependent kernels follow each other.
+
+    A `megakernel` is one persistent kernel: its parts wait for each other at counters in L2, which
+    the start of each part includes, and no launch lies between them.
+    """
 
     STREAM = "stream"
     CUDA_GRAPH = "cuda_graph"
+    MEGAKERNEL = "megakernel"
 
 
 class AttentionVariant(StrEnum):

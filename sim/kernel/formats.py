@@ -4,7 +4,10 @@ Sources of the layouts: OCP Microscaling Formats 1.0 (mxfp4: 32 values share an 
 AutoAWQ/GPTQ (int4: groups of 128 with a 16-bit scale and a 4-bit zero point); llama.cpp
 `ggml-quants` (Q4_K_M: a mix of Q4_K and Q6_K blocks, 4.85 bits a weight on Llama-class models;
 Q8_0: 32 values share a 16-bit scale); DeepSeek-V3 and DeepGEMM (fp8_block: a 32-bit scale for
-128 x 128 weights and for 1 x 128 activations); NVFP4 (16 values share an 8-bit scale).
+128 x 128 weights and for 1 x 128 activations); gpt-fast `quantize.py` (int8_linear: one scale a
+row; int4_g32: groups of 32 with a 16-bit scale and zero point; both of every linear layer, the
+head included); llama.cpp (q4_0: 32 values share a 16-bit scale, the head is Q6_K; q4_0_qat: the
+Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0 but for the experts); NVFP4 (16 values share an 8-bit scale).
 """
 
 from dataclasses import dataclass
@@ -35,8 +38,9 @@ class WeightFormat:
     dequantised: bool = False
     quantises_activations: bool = False
     activation_bits: Fraction = Fraction(8)
-    experts_only: bool = False
+    dense: "WeightFormat | None" = None
     quantises_head: bool = False
+    head: "WeightFormat | None" = None
 
     def bytes_of(self, n_weights: int) -> int:
         """Return the stored size of `n_weights` weights, scales included, rounded up."""
@@ -65,6 +69,13 @@ class KvFormat:
 
 
 BF16: Final = WeightFormat(name="bf16", bits=Fraction(16), compute="bf16", quantises_head=True)
+
+Q8_0: Final = WeightFormat(
+    name="q8_0", bits=Fraction(85, 10), compute="bf16", dequantised=True, quantises_head=True
+)
+_Q6_K: Final = WeightFormat(
+    name="q6_k", bits=Fraction(105, 16), compute="bf16", dequantised=True, quantises_head=True
+)
 
 WEIGHT_FORMATS: Final = MappingProxyType(
     {
@@ -99,9 +110,31 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 dequantised=True,
                 quantises_head=True,
             ),
+            Q8_0,
             WeightFormat(
-                name="q8_0",
-                bits=Fraction(85, 10),
+                name="q4_0",
+                bits=Fraction(45, 10),
+                compute="bf16",
+                dequantised=True,
+                head=_Q6_K,
+            ),
+            WeightFormat(
+                name="q4_0_qat",
+                bits=Fraction(45, 10),
+                compute="bf16",
+                dequantised=True,
+                head=Q8_0,
+            ),
+            WeightFormat(
+                name="int8_linear",
+                bits=Fraction(8),
+                compute="bf16",
+                dequantised=True,
+                quantises_head=True,
+            ),
+            WeightFormat(
+                name="int4_g32",
+                bits=4 + Fraction(32, 32),
                 compute="bf16",
                 dequantised=True,
                 quantises_head=True,
@@ -111,7 +144,14 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=4 + Fraction(8, 32),
                 compute="bf16",
                 dequantised=True,
-                experts_only=True,
+                dense=BF16,
+            ),
+            WeightFormat(
+                name="mxfp4_q8",
+                bits=4 + Fraction(8, 32),
+                compute="bf16",
+                dequantised=True,
+                dense=Q8_0,
             ),
         )
     }

@@ -71,8 +71,12 @@ class Matrix:
 
     def stored_format(self, weight_format: WeightFormat) -> WeightFormat:
         """Return the format this matrix is stored in when the model is in `weight_format`."""
-        whole = weight_format.quantises_head if self.is_head else not weight_format.experts_only
-        return weight_format if self.quantised and whole else plain_format(weight_format)
+        if not self.quantised:
+            return plain_format(weight_format)
+        dense = weight_format.dense or weight_format
+        if not self.is_head:
+            return dense
+        return dense.head or (dense if dense.quantises_head else plain_format(weight_format))
 
     def tensor(self, weight_format: WeightFormat) -> Tensor:
         """Return the stored tensor; the bias (16 bits) lies behind the weights."""

@@ -148,8 +148,12 @@ def run_step(graph: StepGraph, device: Device) -> StepRun:
 def launch_gap_ps(device: Device) -> int:
     """Return the time between dependent kernels in the engine's launch mode."""
     spec = device.gpu.spec
-    graph = device.engine.launch is LaunchMode.CUDA_GRAPH
-    return spec.cuda_graph_gap_ps if graph else spec.stream_gap_ps
+    gaps = {
+        LaunchMode.STREAM: spec.stream_gap_ps,
+        LaunchMode.CUDA_GRAPH: spec.cuda_graph_gap_ps,
+        LaunchMode.MEGAKERNEL: 0,
+    }
+    return gaps[device.engine.launch]
 
 
 def live_out(graph: StepGraph) -> frozenset[str]:

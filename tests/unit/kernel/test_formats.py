@@ -51,9 +51,9 @@ def test_only_formats_that_multiply_their_own_width_quantise_activations() -> No
     assert all(WEIGHT_FORMATS[n].compute == "bf16" for n in unpacked)
 
 
-def test_only_mxfp4_leaves_other_matrices_alone() -> None:
+def test_only_mxfp4_stores_other_matrices_otherwise() -> None:
     """gpt-oss quantises its experts only."""
-    assert [n for n, f in WEIGHT_FORMATS.items() if f.experts_only] == ["mxfp4"]
+    assert [n for n, f in WEIGHT_FORMATS.items() if f.dense] == ["mxfp4", "mxfp4_q8"]
 
 
 @pytest.mark.parametrize(
