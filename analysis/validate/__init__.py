@@ -1,1 +1,1 @@
-"""Predictions of measured tables: what a benchmark timed, run on the simulated device, and scored."""
+"""Predictions of measured tables: what a benchmark timed, simulated and scored."""

@@ -24,7 +24,7 @@ import click
 @click.option("--sample", type=click.IntRange(min=1), default=1, help="Only every n-th key.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes [default: one per core].")
 @click.option("--no-memo", is_flag=True, help="Simulate every kernel anew.")
-def validate(  # noqa: PLR0913 - one argument per option
+def validate(  # noqa: PLR0913, PLR0917 - one argument per option
     folder: Path,
     gpus: tuple[str, ...],
     ops: tuple[str, ...],

@@ -56,8 +56,8 @@ def predict(
     """
     chips = _Chips()
     planned = [[_plan(table, row, chips) for row in rows] for table, rows in tables]
-    distinct = {plan for plans in planned for plan in plans if isinstance(plan, _Plan)}
-    values = _values(distinct, predictor, jobs=jobs, memo=memo, progress=progress)
+    distinct = {plan for plans in planned for plan in plans if isinstance(plan, Plan)}
+    values = simulate(distinct, predictor, jobs=jobs, memo=memo, progress=progress)
     return [
         [
             Prediction(row=row, predicted=None, reason=plan)
@@ -70,7 +70,9 @@ def predict(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
+    """What to simulate: a case on a chip."""
+
     chip: ChipSpec
     case: Case
 
@@ -91,24 +93,25 @@ class _Chips:
         return self._known[name]
 
 
-def _plan(table: Table, row: Row, chips: _Chips) -> _Plan | str:
+def _plan(table: Table, row: Row, chips: _Chips) -> Plan | str:
     chip = chips.get(row["gpu"])
     if chip is None:
         return f"no chip {row['gpu']}"
     try:
-        return _Plan(chip, table.case(row))
+        return Plan(chip, table.case(row))
     except UnpredictableError as error:
         return str(error)
 
 
-def _values(
-    distinct: Iterable[_Plan],
-    predictor: Predictor,
+def simulate(
+    distinct: Iterable[Plan],
+    predictor: Predictor = Predictor.DES,
     *,
-    jobs: int,
-    memo: bool,
-    progress: Progress | None,
-) -> dict[_Plan, float]:
+    jobs: int = 1,
+    memo: bool = False,
+    progress: Progress | None = None,
+) -> dict[Plan, float]:
+    """Return the predicted value of every plan; plans must differ."""
     by_chip: dict[ChipSpec, list[Case]] = {}
     for plan in sorted(distinct, key=repr):
         by_chip.setdefault(plan.chip, []).append(plan.case)
@@ -119,10 +122,10 @@ def _values(
         for start in range(0, len(cases), _CHUNK)
     ]
     total = sum(len(task[1]) for task in tasks)
-    values: dict[_Plan, float] = {}
+    values: dict[Plan, float] = {}
     added: list[Entry] = []
     for task, found, entries in _map(tasks, jobs):
-        values.update((_Plan(task[0], case), v) for case, v in zip(task[1], found, strict=True))
+        values.update((Plan(task[0], case), v) for case, v in zip(task[1], found, strict=True))
         added.extend(entries)
         if progress is not None:
             progress(len(values), total)
