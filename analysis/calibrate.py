@@ -138,7 +138,7 @@ def log_ratios(chip: ChipSpec, samples: Sequence[Sample], jobs: int) -> list[flo
 
 def fit(chip: ChipSpec, samples: Sequence[Sample], keys: Sequence[str], jobs: int = 1) -> ChipSpec:
     """Return the chip with the parameters `keys` fitted to `samples`."""
-    from scipy.optimize import least_squares  # noqa: PLC0415 - slow to import
+    from scipy.optimize import least_squares  # type: ignore[import-untyped]  # noqa: PLC0415 - slow
 
     start = [float(getattr(chip, PARAMETERS[key].field)) for key in keys]
     highest = [
@@ -240,7 +240,8 @@ def rewritten(toml: str, values: dict[str, float], source: str) -> str:
         entry = f'{name} = {{ value = {PARAMETERS[key].text(value)}, kind = "calibrated", '
         entry += f'source = "{source}" }}'
         pattern = rf"(^\[{section}\]\n(?:(?!\[).*\n)*?){name} = \{{.*\}}$"
-        toml, count = re.subn(pattern, lambda m, e=entry: m[1] + e, toml, flags=re.MULTILINE)
+        replacement = rf"\g<1>{entry}"
+        toml, count = re.subn(pattern, replacement, toml, flags=re.MULTILINE)
         if count != 1:
             raise InputError([Problem(file="spec", key=key, message="is not on one line")])
     return toml

@@ -4,7 +4,8 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from analysis.predict import BENCHMARK_ENGINE, gemm
+from analysis.validate.case import BENCHMARK_ENGINE
+from analysis.validate.rows.gemm import gemm
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import L2State
 from sim.hardware.spec import ChipSpec

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
-from analysis.validate.roofline import roofline_us
+from analysis.validate.roofline import bytes_of, roofline_us
 from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec
@@ -53,6 +53,10 @@ class Case(Protocol):
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the same by a roofline: bytes over peak bandwidth or FLOP over peak rate."""
+        ...
+
+    def moved_bytes(self) -> int:
+        """Return the bytes that must be read and written."""
         ...
 
 
@@ -103,6 +107,10 @@ class KernelCase:
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""
         return sum(roofline_us(op, chip) for op in self.operators)
+
+    def moved_bytes(self) -> int:
+        """Return the bytes of all operators, each tensor once an operator."""
+        return sum(bytes_of(op) for op in self.operators)
 
 
 def _resident(tensor: Tensor, size: int) -> Resident:

@@ -56,7 +56,7 @@ class Validation:
 
 def run_validation(options: Options) -> None:
     """Validate as asked and print the result. Raises InputError; then nothing was written."""
-    with _progress() as report:
+    with progress_bar() as report:
         validation, missing = validated(options, report)
     if options.out_dir:
         _write_predictions(validation, options.out_dir)
@@ -120,7 +120,8 @@ def _key(table: Table, row: Row, index: int) -> tuple[str, ...]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
+    """Show a progress bar on standard error; yield what moves it."""
     columns = (TextColumn("kernels"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)

@@ -7,7 +7,8 @@ Q8_0: 32 values share a 16-bit scale); DeepSeek-V3 and DeepGEMM (fp8_block: a 32
 128 x 128 weights and for 1 x 128 activations); gpt-fast `quantize.py` (int8_linear: one scale a
 row; int4_g32: groups of 32 with a 16-bit scale and zero point; both of every linear layer, the
 head included); llama.cpp (q4_0: 32 values share a 16-bit scale, the head is Q6_K; q4_0_qat: the
-Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0 but for the experts); NVFP4 (16 values share an 8-bit scale).
+Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0 but for the experts); NVFP4 (16
+values share an 8-bit scale).
 """
 
 from dataclasses import dataclass

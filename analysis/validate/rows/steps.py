@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from analysis.validate.case import Row, UnpredictableError, number
-from analysis.validate.roofline import roofline_us
+from analysis.validate.roofline import bytes_of, roofline_us
 from sim.errors import InputError
 from sim.hardware.gpu import Gpu
 from sim.hardware.spec import ChipSpec
@@ -103,6 +103,10 @@ class StepCase:
         """Return the roofline value in the row's metric, prefill left out."""
         total_us = sum(roofline_us(op, chip) for _, op in self._decode().operators())
         return self._in_metric(total_us / 1e6)
+
+    def moved_bytes(self) -> int:
+        """Return the bytes of a decode step."""
+        return sum(bytes_of(op) for _, op in self._decode().operators())
 
     def _decode(self) -> StepGraph:
         return self._step(q_len=self.q_len, context=self.context)

@@ -1,82 +1,76 @@
 """Cut the measured tables of this folder out of the full ones: `make_subset.py FULL_DIR [OUT_DIR]`.
 
-The fastest engine of each shape is kept, as it is the reference that a prediction is judged by.
-Standard library only; the output is sorted, so that a second run writes the same bytes.
+Every n-th shape is kept, with the rows of all engines that ran it, so that the fastest of them and
+the spread between them can be told. Standard library only; the output is in the order of the full
+tables, so that a second run writes the same bytes.
 """
 
 import csv
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Row = dict[str, str]
 
-GEMM_KEY = ("gpu", "dtype_a", "dtype_w", "m", "n", "k", "l2")
-ATTENTION_KEY = (
-    "gpu", "dtype_q", "dtype_kv", "batch", "context",
-    "n_q_heads", "n_kv_heads", "head_dim", "window", "l2",
-)  # fmt: skip
+# Table: keep one shape in so many; columns that make a shape (none: every row is one).
+TABLES: dict[str, tuple[int, tuple[str, ...]]] = {
+    "gemm": (3, ("gpu", "dtype_a", "dtype_w", "m", "n", "k", "l2")),
+    "attention_decode": (
+        2,
+        ("gpu", "dtype_q", "dtype_kv", "batch", "context", "n_q_heads", "n_kv_heads", "head_dim",
+         "window", "l2"),
+    ),
+    "attention_prefill": (
+        2,
+        ("gpu", "dtype", "batch", "seq_len", "prefix_len", "n_q_heads", "n_kv_heads", "head_dim",
+         "window"),
+    ),
+    "attention_mixed": (
+        2,
+        ("gpu", "n_q_heads", "n_kv_heads", "head_dim", "prefill_chunk", "kv_prefill", "n_decode",
+         "kv_decode"),
+    ),
+    "mla_decode": (
+        2, ("gpu", "op", "dtype_kv", "batch", "context", "n_q_heads", "kv_lora", "rope_dim", "l2"),
+    ),
+    "moe": (
+        2,
+        ("gpu", "dtype", "tokens", "hidden", "inter", "n_experts", "topk", "tp", "ep", "routing"),
+    ),
+    "ssm": (
+        2,
+        ("gpu", "family", "kernel", "phase", "batch", "seq_len", "d_model", "d_conv", "n_k_heads",
+         "k_dim", "n_v_heads", "v_dim"),
+    ),
+    "norm_activation": (2, ("gpu", "op", "dtype", "tokens", "hidden", "bytes")),
+    "allreduce": (2, ("gpu", "op", "gpus", "bytes", "framework")),
+    "alltoall": (
+        2, ("gpu", "framework", "op", "gpus", "bytes", "tokens", "hidden", "topk", "n_experts"),
+    ),
+    "decode_e2e": (1, ()),
+}  # fmt: skip
 
 
-def fastest(rows: Iterable[Row], key: tuple[str, ...]) -> list[Row]:
-    """Return the row with the smallest time of each key, sorted by key."""
-    best: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        name = tuple(row[column] for column in key)
-        if name not in best or float(row["time_us"]) < float(best[name]["time_us"]):
-            best[name] = row
-    return [best[name] for name in sorted(best, key=_natural)]
-
-
-def _natural(name: tuple[str, ...]) -> tuple[tuple[int, int, str], ...]:
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in name)
-
-
-def cold_small_gemms(rows: list[Row]) -> list[Row]:
-    """Return 16-bit GEMMs of at most 64 rows with cold weights on A100 SXM and H100 SXM."""
-    chosen = (
-        row
-        for row in rows
-        if row["gpu"] in ("A100-SXM-80G", "H100-SXM")
-        and row["dtype_w"] in ("bf16", "fp16")
-        and int(row["m"]) <= 64
-        and row["l2"] == "cold"
-    )
-    return fastest(chosen, GEMM_KEY)
-
-
-def h100_decode_attention(rows: list[Row]) -> list[Row]:
-    """Return bf16 decode attention on H100 SXM whose L2 state is known."""
-    chosen = (
-        row
-        for row in rows
-        if row["gpu"] == "H100-SXM" and row["dtype_kv"] == "bf16" and row["l2"] in ("warm", "cold")
-    )
-    return fastest(chosen, ATTENTION_KEY)
-
-
-def gpt_fast_decode(rows: list[Row]) -> list[Row]:
-    """Return the single-GPU decode speeds that gpt-fast publishes."""
-    return [
-        row for row in rows if row["case_id"].startswith("GPTFAST") and float(row["n_gpus"]) == 1
-    ]
-
-
-TABLES: dict[str, Callable[[list[Row]], list[Row]]] = {
-    "gemm.csv": cold_small_gemms,
-    "attention_decode.csv": h100_decode_attention,
-    "decode_e2e.csv": gpt_fast_decode,
-}
+def every(rows: list[Row], step: int, key: tuple[str, ...]) -> list[Row]:
+    """Return the rows of every `step`-th shape; rows with a partly warm L2 are judged by nobody."""
+    place: dict[tuple[str, ...], int] = {}
+    kept = []
+    for i, row in enumerate(rows):
+        if row.get("l2") == "partial":
+            continue
+        shape = tuple(row[column] for column in key) or (str(i),)
+        if place.setdefault(shape, len(place)) % step == 0:
+            kept.append(row)
+    return kept
 
 
 def main(full: Path, out: Path) -> None:
     """Write each table's subset, with the full table's header."""
-    for name, select in TABLES.items():
-        with (full / name).open(newline="") as file:
+    for name, (step, key) in TABLES.items():
+        with (full / f"{name}.csv").open(newline="") as file:
             reader = csv.DictReader(file)
             columns = list(reader.fieldnames or ())
-            rows = select(list(reader))
-        with (out / name).open("w", newline="") as file:
+            rows = every(list(reader), step, key)
+        with (out / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -1,0 +1,168 @@
+"""`python -m analysis.validate.trust FOLDER`: writes docs/how_far_to_trust_it.md, with figures."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import jinja2
+
+from analysis.figures.canvas import pixels, png_bytes, styled
+from analysis.figures.validation import Dot, validation_figure
+from analysis.validate.predict import Predictor
+from analysis.validate.run import Options, Validation, progress_bar, validated
+from analysis.validate.score import Judged, Score, judge, score, scores
+from analysis.validate.tables import Table
+
+_TEMPLATES: Final = Path(__file__).parent.parent / "templates"
+_WORST: Final = 3
+_SHOWN: Final = ("source", "time_us", "value", "notes", "l2", "gpu")
+# What is known about the largest errors that are left, by selection.
+EXPLANATIONS: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One selection of the document."""
+
+    name: str
+    slug: str
+    figure: str
+    des: Mapping[str, Score]
+    roofline: Mapping[str, Score]
+    worst: Sequence[str]
+    explanation: str
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@click.option("--sample", type=click.IntRange(min=1), default=1, help="Only every n-th key.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes [default: one per core].")
+def main(folder: Path, out: Path, sample: int, jobs: int | None) -> None:
+    """Predict the measured tables in FOLDER and write how far the predictions can be trusted."""
+    found = []
+    for predictor in Predictor:
+        options = Options(
+            folder=folder, predictor=predictor, sample=sample, jobs=jobs or os.cpu_count() or 1
+        )
+        with progress_bar() as report:
+            found.append(validated(options, report)[0])
+    des, roofline = found
+    sections = _sections(des, roofline, out / "figures" / "trust")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    text = environment.get_template("how_far_to_trust_it.md").render(
+        sections=sections,
+        spreads=spreads(des),
+        skipped=sorted(des.skipped().items()),
+        percent=_percent,
+    )
+    path = out / "how_far_to_trust_it.md"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    click.echo(f"{path} and {len(sections)} figures")
+
+
+def spreads(validation: Validation) -> list[tuple[str, int, float, float]]:
+    """Return (table, shapes that several engines ran, median and p90 of slowest over fastest - 1).
+
+    This is what the data themselves are worth: no predictor of "the" time can do better than about
+    half of it.
+    """
+    rows = []
+    for table, predictions in zip(validation.tables, validation.predictions, strict=True):
+        times: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+        for prediction in predictions:
+            row = prediction.row
+            if table.key and row.get("l2") != "partial":
+                key = tuple(row.get(column, "") for column in table.key)
+                times[key].append(float(row[table.measured]))
+        found = score([max(t) / min(t) - 1 for t in times.values() if len(t) > 1])
+        if found.n and found.median is not None and found.p90 is not None:
+            rows.append((table.name, found.n, found.median, found.p90))
+    return rows
+
+
+def _sections(des: Validation, roofline: Validation, figures: Path) -> list[Section]:
+    figures.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for i, table in enumerate(des.tables):
+        judged = judge(table, des.predictions[i])
+        contrast = judge(table, roofline.predictions[i])
+        for name in sorted({entry.selection for entry in judged}):
+            own = [entry for entry in judged if entry.selection == name]
+            if all(entry.error is None for entry in own):
+                continue
+            roofs = [entry for entry in contrast if entry.selection == name]
+            sections.append(_section(name, table, own, roofs, figures))
+    return sections
+
+
+def _section(
+    name: str, table: Table, own: Sequence[Judged], roofs: Sequence[Judged], figures: Path
+) -> Section:
+    slug = "".join(c if c.isalnum() else "_" for c in name)
+    _draw(name, table, own, roofs, figures / f"{slug}.png")
+    known = [entry for entry in own if entry.error is not None]
+    known.sort(key=lambda entry: -abs(entry.error or 0))
+    return Section(
+        name=name,
+        slug=slug,
+        figure=f"figures/trust/{slug}.png",
+        des={gpu: found for (_, gpu), found in scores(own).items()},
+        roofline={gpu: found for (_, gpu), found in scores(roofs).items()},
+        worst=[_worst(entry) for entry in known[:_WORST]],
+        explanation=EXPLANATIONS.get(name, ""),
+    )
+
+
+def _draw(
+    name: str, table: Table, own: Sequence[Judged], roofs: Sequence[Judged], path: Path
+) -> None:
+    dots = []
+    for entry, roof in zip(own, roofs, strict=True):
+        predicted, line = entry.prediction.predicted, roof.prediction.predicted
+        if predicted is not None and line is not None:
+            dots.append(
+                Dot(
+                    gpu=entry.gpu,
+                    measured=entry.measured,
+                    predicted=predicted,
+                    roofline=line,
+                    size_bytes=table.case(entry.prediction.row).moved_bytes(),
+                )
+            )
+    unit = "us" if table.measured == "time_us" else "in the row's metric"
+    with styled():
+        image = png_bytes(pixels(validation_figure(name, dots, unit)))
+    draft = path.with_suffix(".tmp")
+    draft.write_bytes(image)
+    draft.replace(path)
+
+
+def _worst(entry: Judged) -> str:
+    row = entry.prediction.row
+    facts = ", ".join(f"{k} {v}" for k, v in row.items() if v and k not in _SHOWN)
+    predicted = entry.prediction.predicted or 0.0
+    return (
+        f"{entry.gpu}: {predicted:.4g} for {entry.measured:.4g} "
+        f"({100 * (entry.error or 0):+.0f} %): {facts}"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
