@@ -9,7 +9,7 @@ SCENARIO ?= scenarios/moe_vs_dense.toml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev run test check bench docs format clean
+.PHONY: help venv dev run test check bench validate docs format clean
 .DELETE_ON_ERROR:
 
 help:  ## Print this menu
@@ -50,6 +50,10 @@ check: $(VENV)/.installed-dev  ## The fast part of `make test`
 
 bench: $(VENV)/.installed-dev  ## Time the simulator (every script of bench/)
 	@for script in bench/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+MEASURED ?= tests/validation/data
+validate: $(VENV)/.installed  ## Predict measured tables (MEASURED=...), write docs/how_far_to_trust_it.md
+	$(BIN)/python -m analysis.validate.trust $(MEASURED)
 
 docs: $(VENV)/.installed-dev  ## Run every example of the documentation
 	$(BIN)/python -m pytest -q README.md CONTRIBUTING.md docs

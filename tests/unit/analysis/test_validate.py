@@ -1,0 +1,198 @@
+"""`analysis.validate`: rows become cases, predictions are scored as the fastest engine demands."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analysis.validate.case import BENCHMARK_ENGINE, KernelCase, Row, Timing, UnpredictableError
+from analysis.validate.command import validate
+from analysis.validate.predict import Plan, Prediction, Predictor, predict, simulate
+from analysis.validate.rows.moe import tokens_per_expert
+from analysis.validate.rows.steps import step_case
+from analysis.validate.run import Options, table_text, validated
+from analysis.validate.score import judge, score, scores
+from analysis.validate.tables import TABLES, Table, read_table
+from sim.errors import InputError
+from sim.hardware.spec import load_chip
+from sim.kernel.operators import Elementwise, Gemm
+from sim.resources import chip_dirs
+
+DATA = Path(__file__).parents[2] / "validation" / "data"
+GEMM_ROW = {
+    "source": "aic-0.12.0", "gpu": "H100-SXM", "framework": "vllm-0.24.0", "dtype_a": "bf16",
+    "dtype_w": "bf16", "m": "16", "n": "4096", "k": "4096", "time_us": "14.0", "l2": "cold",
+}  # fmt: skip
+
+
+def write_gemms(folder: Path, *changes: dict[str, str]) -> None:
+    """Write a gemm.csv with one row per set of changes."""
+    with (folder / "gemm.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(GEMM_ROW))
+        writer.writeheader()
+        writer.writerows({**GEMM_ROW, **change} for change in changes)
+
+
+def predictable(table: Table, row: Row) -> bool:
+    """Tell whether a row is a case that moves bytes."""
+    try:
+        return table.case(row).moved_bytes() > 0
+    except UnpredictableError:
+        return False
+
+
+def reasons(table: Table, row: Row) -> str:
+    """Return why a row is no case."""
+    with pytest.raises(UnpredictableError) as error:
+        table.case(row)
+    return str(error.value)
+
+
+def quiet(done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_every_row_of_a_table_is_a_case_or_has_a_reason(name: str) -> None:
+    table = TABLES[name]
+    for row in read_table(DATA / f"{name}.csv", table):
+        assert predictable(table, row) or reasons(table, row)
+
+
+def test_a_quantised_gemm_quantises_its_activations_first() -> None:
+    case = TABLES["gemm"].case({**GEMM_ROW, "dtype_a": "fp8", "dtype_w": "fp8"})
+    assert isinstance(case, KernelCase)
+    quantise, gemm = case.operators[-2:]
+    assert isinstance(quantise, Elementwise)
+    assert isinstance(gemm, Gemm)
+    assert gemm.a == quantise.outputs[0]
+
+
+def test_a_graph_adds_its_gaps_to_the_kernels() -> None:
+    """One graph of one GEMM: kernel duration plus the graph-to-graph gap."""
+    chip = load_chip("h100-sxm", chip_dirs())
+    graph = TABLES["gemm"].case(GEMM_ROW)
+    assert isinstance(graph, KernelCase)
+    kernels = KernelCase(
+        operators=graph.operators, engine=graph.engine, timing=Timing.KERNELS, warm=graph.warm
+    )
+    once = KernelCase(operators=graph.operators, engine=graph.engine, warm=graph.warm)
+    found = simulate({Plan(chip, once), Plan(chip, kernels)})
+    gap_us = found[Plan(chip, once)] - found[Plan(chip, kernels)]
+    assert gap_us == pytest.approx(chip.graph_to_graph_gap_ps / 1e6)
+
+
+def test_warm_weights_are_read_faster_than_cold_ones() -> None:
+    chip = load_chip("h100-sxm", chip_dirs())
+    cold, warm = (TABLES["gemm"].case({**GEMM_ROW, "l2": l2}) for l2 in ("cold", "warm"))
+    found = simulate({Plan(chip, cold), Plan(chip, warm)})
+    assert found[Plan(chip, warm)] < 0.9 * found[Plan(chip, cold)]
+
+
+def test_no_prediction_beats_the_roofline_of_cold_rows() -> None:
+    chip = load_chip("h100-sxm", chip_dirs())
+    case = TABLES["gemm"].case(GEMM_ROW)
+    assert simulate({Plan(chip, case)})[Plan(chip, case)] > case.roofline(chip)
+    assert case.roofline(chip) == pytest.approx(
+        2 * (4096 * 4096 + 2 * 16 * 4096) / 3.35e12 * 1e6, rel=1e-6
+    )
+
+
+def test_balanced_routing_spreads_tokens_evenly_and_loses_none() -> None:
+    row = {"n_experts": "8", "topk": "2", "ep": "1", "tokens": "3", "routing": "balanced"}
+    assert sorted(tokens_per_expert(row)) == [0, 0, 1, 1, 1, 1, 1, 1]
+    with pytest.raises(UnpredictableError, match="no routing"):
+        tokens_per_expert({**row, "routing": "odd"})
+
+
+def test_a_step_on_several_gpus_is_not_predicted() -> None:
+    with pytest.raises(UnpredictableError, match="several GPUs"):
+        step_case({"n_gpus": "2"})
+
+
+def test_the_fastest_engine_is_the_reference_and_partial_rows_are_not_judged() -> None:
+    table = TABLES["gemm"]
+    rows = [
+        {**GEMM_ROW, "time_us": "10"},
+        {**GEMM_ROW, "time_us": "8", "framework": "sglang-0.5"},
+        {**GEMM_ROW, "l2": "partial", "time_us": "1"},
+    ]
+    judged = judge(table, [Prediction(row=row, predicted=12.0) for row in rows])
+    assert {entry.selection for entry in judged} == {"gemm 16-bit", "gemm 16-bit m<=64"}
+    assert {entry.error for entry in judged} == {0.5}
+    assert {entry.measured for entry in judged} == {8.0}
+
+
+def test_scores_count_what_was_not_predicted_against_the_coverage() -> None:
+    found = score([0.1, -0.2, 0.3, None])
+    assert (found.n, found.covered, found.coverage) == (4, 3, 0.75)
+    assert (found.median, found.p90, found.bias) == (0.2, 0.3, 0.1)
+    assert score([None]).median is None
+
+
+@pytest.mark.parametrize("n", [1, 9, 10, 11, 100])
+def test_p90_is_the_smallest_error_that_nine_tenths_do_not_exceed(n: int) -> None:
+    errors = [i / 100 for i in range(1, n + 1)]
+    found = score(errors).p90
+    assert found is not None
+    assert sum(error <= found for error in errors) >= 0.9 * n
+    assert sum(error < found for error in errors) < 0.9 * n
+
+
+def test_an_unknown_chip_is_reported_and_skipped(tmp_path: Path) -> None:
+    write_gemms(tmp_path, {}, {"gpu": "H1000"})
+    found, missing = validated(Options(folder=tmp_path, predictor="roofline"), quiet)
+    assert found.skipped() == {"no chip H1000": 1}
+    assert "moe" in missing
+    assert "H1000" in table_text(scores(found.judged()))
+
+
+def test_predictions_do_not_depend_on_jobs_or_memo() -> None:
+    rows = [{**GEMM_ROW, "n": str(n)} for n in (256, 512)]
+    tables = [(TABLES["gemm"], rows)]
+    plain = predict(tables, memo=False)
+    assert predict(tables, jobs=2, memo=False) == plain
+    assert predict(tables, predictor=Predictor.ROOFLINE, memo=False) != plain
+
+
+def test_predictions_are_written_beside_the_input_columns(tmp_path: Path) -> None:
+    write_gemms(tmp_path, {}, {"dtype_w": "fp32"})
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        validate,
+        [str(tmp_path), "--op", "gemm", "--predictions", str(out), "--json",
+         str(tmp_path / "s.json"), "--jobs", "1", "--no-memo", "--worst", "1"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with (out / "gemm.csv").open(newline="", encoding="utf-8") as file:
+        known, unknown = csv.DictReader(file)
+    assert math.isfinite(float(known["predicted_us"]))
+    assert known["time_us"] == GEMM_ROW["time_us"]
+    assert unknown["predicted_us"] == ""
+    assert '"covered": 1' in (tmp_path / "s.json").read_text(encoding="utf-8")
+    assert "no weight format for bf16 x fp32" in done.output
+
+
+def test_a_folder_without_tables_and_a_misspelt_table_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds none of gemm\.csv"):
+        validated(Options(folder=tmp_path), quiet)
+    with pytest.raises(InputError, match="did you mean 'gemm'"):
+        validated(Options(folder=tmp_path, ops=("gem",)), quiet)
+
+
+def test_a_time_that_is_not_positive_is_told_with_its_line(tmp_path: Path) -> None:
+    write_gemms(tmp_path, {}, {"time_us": "0"})
+    with pytest.raises(InputError, match=r"gemm\.csv:3: time_us = 0: is not a positive number"):
+        read_table(tmp_path / "gemm.csv", TABLES["gemm"])
+
+
+def test_a_missing_column_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gemm.csv").write_text("gpu,time_us\nH100-SXM,1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="lacks the columns dtype_a"):
+        read_table(tmp_path / "gemm.csv", TABLES["gemm"])
+
+
+def test_the_benchmark_engine_adds_no_host_time() -> None:
+    assert BENCHMARK_ENGINE.host_time_ps == 0
