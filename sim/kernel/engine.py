@@ -34,7 +34,8 @@ class Engine:
 
     `fusions` are pairs or longer chains of element-wise kinds (`sim.kernel.operators`) that run as
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
-    `host_time_ps` is what the host adds to every step between the last kernel and the first;
+    `host_time_ps` is what the host adds to every step between the last kernel and the first, and
+    `host_time_per_sequence_ps` what it adds for each sequence of the batch;
     `kv_block_tokens` is the page size of the KV cache.
     """
 
@@ -45,4 +46,5 @@ class Engine:
     merge_projections: bool
     host_time_ps: int
     kv_block_tokens: int
+    host_time_per_sequence_ps: int = 0
     note: str = ""

@@ -27,7 +27,8 @@ class WeightFormat:
     """How a weight matrix is stored and multiplied.
 
     `bits` counts scales and zero points; `compute` names the tensor-core rate used (a key of a
-    chip's tensor rates); `dequantised` weights cost vector work before the multiply;
+    chip's tensor rates); `dequantised` weights cost `dequantise_flop` of vector work each before
+    the multiply (an instruction counts as two FLOP, a slow conversion as eight);
     `quantises_activations` formats need the activations in the same width; `experts_only`
     formats leave every matrix that is not an expert in 16 bits (gpt-oss); `quantises_head`
     tells whether embedding table and LM head are stored in this format too.
@@ -37,6 +38,7 @@ class WeightFormat:
     bits: Fraction
     compute: str
     dequantised: bool = False
+    dequantise_flop: int = 4
     quantises_activations: bool = False
     activation_bits: Fraction = Fraction(8)
     dense: "WeightFormat | None" = None
@@ -78,6 +80,10 @@ _Q6_K: Final = WeightFormat(
     name="q6_k", bits=Fraction(105, 16), compute="bf16", dequantised=True, quantises_head=True
 )
 
+# gpt-fast's int8 weights are widened by Inductor's code with two conversions (int8 to float, float
+# to bf16) that run at a quarter of the FMA rate; its int4 kernel (tinygemm) unpacks, scales and adds
+# a zero point. 12 and 8 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
+# @6ecad9b, GPTFAST-004 and -005).
 WEIGHT_FORMATS: Final = MappingProxyType(
     {
         f.name: f
@@ -131,6 +137,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=Fraction(8),
                 compute="bf16",
                 dequantised=True,
+                dequantise_flop=12,
                 quantises_head=True,
             ),
             WeightFormat(
@@ -138,6 +145,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=4 + Fraction(32, 32),
                 compute="bf16",
                 dequantised=True,
+                dequantise_flop=8,
                 quantises_head=True,
             ),
             WeightFormat(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sim.hardware.gpu import KernelRun
 from sim.hardware.residency import EMPTY_L2, L2State, forget
-from sim.kernel.engine import LaunchMode
+from sim.kernel.engine import Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.fusion import fuse, live_in
 from sim.kernel.operators import Operator
@@ -141,8 +141,13 @@ def run_step(graph: StepGraph, device: Device) -> StepRun:
         operators=operators,
         sm_count=device.gpu.spec.sm_count,
         launch_ps=runs * launch_gap_ps(device),
-        host_ps=device.engine.host_time_ps,
+        host_ps=host_ps(device.engine, graph.shape.batch),
     )
+
+
+def host_ps(engine: Engine, batch: int) -> int:
+    """Return what the host adds to a step of `batch` sequences."""
+    return engine.host_time_ps + batch * engine.host_time_per_sequence_ps
 
 
 def launch_gap_ps(device: Device) -> int:

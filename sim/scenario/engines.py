@@ -23,6 +23,7 @@ class _Profile(Table):
     fusions: list[_Chain]
     merge_projections: bool
     host_time: Cited[Duration]
+    host_time_per_sequence: Cited[Duration] | None = None
     kv_block_tokens: Count
     note: str = ""
 
@@ -59,5 +60,8 @@ def _engine_of(source: TomlSource, *, name: str) -> Engine:
         merge_projections=profile.merge_projections,
         host_time_ps=profile.host_time.value,
         kv_block_tokens=profile.kv_block_tokens,
+        host_time_per_sequence_ps=(
+            profile.host_time_per_sequence.value if profile.host_time_per_sequence else 0
+        ),
         note=profile.note,
     )

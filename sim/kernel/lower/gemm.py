@@ -23,9 +23,6 @@ TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 _STAGE_ROW_BYTES = 128
 # Accumulators of larger tiles do not fit the register file of one CTA.
 _LARGEST_TILE = 256 * 128
-# ALU work to turn a packed weight into a multiply operand (shift, mask, scale: about two
-# instructions a weight, each worth two FLOP of the fp32 pipe).
-DEQUANTISE_FLOP = 4
 
 
 def segment_of(tensor: Tensor, size_bytes: int | None = None) -> Segment:
@@ -37,6 +34,11 @@ def segment_of(tensor: Tensor, size_bytes: int | None = None) -> Segment:
 def activation_bytes(fmt: WeightFormat) -> int:
     """Return the bytes of one activation that multiplies weights of this format."""
     return 1 if fmt.quantises_activations else 2
+
+
+def dequantise_flop(fmt: WeightFormat) -> int:
+    """Return the vector work to turn one stored weight into a multiply operand."""
+    return fmt.dequantise_flop if fmt.dequantised else 0
 
 
 def gemm_candidates(op: Gemm, target: Target) -> Iterator[Kernel]:
@@ -112,7 +114,7 @@ def _phases(
     k_share = ceil_div(op.k, split)
     weight_bytes = ceil_div(op.weight.size_bytes * n_length, op.n * split)
     a_bytes = ceil_div(op.a.size_bytes * m_length, op.m * split)
-    dequantise = DEQUANTISE_FLOP * n_length * k_share if op.weight_format.dequantised else 0
+    dequantise = dequantise_flop(op.weight_format) * n_length * k_share
     out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, op.m * op.n)
     partial_bytes = m_length * n_length * 4
     main = Phase(

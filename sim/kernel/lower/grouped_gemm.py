@@ -8,7 +8,7 @@ rows) tile to a CTA; K is not split. Only experts with tokens are read.
 from collections.abc import Iterator
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
-from sim.kernel.lower.gemm import DEQUANTISE_FLOP, activation_bytes, segment_of
+from sim.kernel.lower.gemm import activation_bytes, dequantise_flop, segment_of
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
 from sim.kernel.operators import GroupedGemm
 from sim.kernel.target import Target
@@ -99,7 +99,7 @@ def _phase(
         ),
         compute=target.compute(fmt.compute),
         tensor_flop=2 * tile[0] * tile[1] * op.k,
-        vector_flop=DEQUANTISE_FLOP * n_length * op.k if fmt.dequantised else 0,
+        vector_flop=dequantise_flop(fmt) * n_length * op.k,
         stores=(Store(segment=2, size_bytes=out_bytes),),
         overlapped=target.bulk_copy,
     )
