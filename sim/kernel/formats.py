@@ -81,8 +81,8 @@ _Q6_K: Final = WeightFormat(
 )
 
 # gpt-fast's int8 weights are widened by Inductor's code with two conversions (int8 to float, float
-# to bf16) that run at a quarter of the FMA rate; its int4 kernel (tinygemm) unpacks, scales and adds
-# a zero point. 12 and 8 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
+# to bf16) that run at a quarter of the FMA rate; its int4 kernel (tinygemm) unpacks, scales and
+# adds a zero point. 12 and 8 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
 # @6ecad9b, GPTFAST-004 and -005).
 WEIGHT_FORMATS: Final = MappingProxyType(
     {

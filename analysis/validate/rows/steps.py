@@ -66,8 +66,8 @@ _MODELS: Final = MappingProxyType(
         "qwen3-coder-30b-a3b": "qwen3-30b-a3b",
     }
 )
-# llama-bench and llama-batched-bench feed random token ids. What a model makes of them routes to few
-# experts: from 4 to 32 sequences their steps grow by half of what uniform routing would read. One
+# llama-bench and llama-batched-bench feed random token ids. What a model makes of them routes to
+# few experts: from 4 to 32 sequences their steps grow by half of what uniform routing would read. One
 # Zipf exponent fits gpt-oss-20b, gpt-oss-120b and Qwen3-30B-A3B on DGX Spark (build 7941) alike.
 _RANDOM_TOKENS_EXPONENT: Final = 1.2
 _ROUTING_SEED: Final = 0
