@@ -24,13 +24,26 @@ class AttentionVariant(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowKernels:
+    """Element-wise kernels that give every row (token) one CTA, as vLLM's CUDA kernels do.
+
+    `threads` is the most that a CTA has; each loads `load_bytes` of every input at a time: 2 where
+    a loop goes over single 16-bit values, 16 or 32 where it is vectorised.
+    """
+
+    threads: int
+    load_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
 
     `fusions` are pairs or longer chains of element-wise kinds (`sim.kernel.operators`) that run as
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
     `host_time_ps` is what the host adds to every step between the last kernel and the first;
-    `kv_block_tokens` is the page size of the KV cache.
+    `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
+    have a CTA per row (None: a grid of vectorised blocks over all rows).
     """
 
     name: str
@@ -41,3 +54,4 @@ class Engine:
     host_time_ps: int
     kv_block_tokens: int
     note: str = ""
+    row_kernels: RowKernels | None = None
