@@ -5,8 +5,8 @@ between them and one graph-to-graph gap. A profiler reports kernel durations wit
 Weights that rotate over copies are cold; what every replay reads again is warm if it fits L2.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
-from sim.kernel.operators import Operator, Tensor, Traffic
+from sim.kernel.operators import Elementwise, Operator, Tensor, Traffic
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from sim.units import PS_PER_US
@@ -42,6 +42,7 @@ class Timing(StrEnum):
 
     GRAPH = "graph"
     KERNELS = "kernels"
+    EVENTS = "events"
 
 
 class Case(Protocol):
@@ -64,7 +65,10 @@ class Case(Protocol):
 class KernelCase:
     """Operators that ran one after the other; `warm` tensors were read by the replay before.
 
-    `repeats` is how often a replayed graph holds them: the time is one repeat's share.
+    `repeats` is how often a replayed graph holds them: the time is one repeat's share. `dirty`
+    tensors were written just before: a benchmark that zeroes a buffer to flush L2 leaves L2 full
+    of lines that must be written back. With `early_launch` (programmatic dependent launch) a kernel
+    of a graph starts up while the one before still runs.
     """
 
     operators: tuple[Operator, ...]
@@ -72,13 +76,13 @@ class KernelCase:
     timing: Timing = Timing.GRAPH
     warm: tuple[Tensor, ...] = ()
     repeats: int = 1
+    dirty: tuple[Tensor, ...] = ()
+    early_launch: bool = False
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
         device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
-        graph = self.timing is Timing.GRAPH
-        gap_ps = chip.cuda_graph_gap_ps if graph else 0
-        total_ps = (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats if graph else 0
+        gap_ps, total_ps = self._gaps(chip)
         l2 = self._first_l2(chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
@@ -87,22 +91,41 @@ class KernelCase:
                 total_ps += run.time_ps + gap_ps
         return total_ps / PS_PER_US
 
+    def _gaps(self, chip: ChipSpec) -> tuple[int, int]:
+        """Return the gap after every kernel, and what one repeat pays beside its kernels' gaps.
+
+        Events around kernels in a stream see the gap before each of them, and one more.
+        """
+        match self.timing:
+            case Timing.GRAPH:
+                gap_ps = chip.cuda_graph_gap_ps
+                if self.early_launch:
+                    # Started before its time, a kernel waits for the other's stores alone.
+                    gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
+                return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats
+            case Timing.EVENTS:
+                return chip.stream_gap_ps, chip.stream_gap_ps
+            case Timing.KERNELS:
+                # A profiler's duration of a kernel that does nothing is about its period in a
+                # graph: what passes after its last store is the kernel's, too.
+                return chip.cuda_graph_gap_ps, 0
+
     def _first_l2(self, l2_bytes: int) -> L2State:
-        """Return what the replay before left: the warm tensors, then the first activations."""
-        state: list[Resident] = []
-        room = l2_bytes
-        for tensor in self.warm:
-            size = min(tensor.size_bytes, room)
-            if size:
-                room -= size
-                state.append(_resident(tensor, size))
+        """Return what was there before: dirty tensors or the warm ones and the first activations.
+
+        A set of activations larger than L2 that every replay passes over in the same order finds
+        nothing of itself: what comes next has always just left.
+        """
+        if self.dirty:
+            return _fitted(((t, t.size_bytes, t.size_bytes) for t in self.dirty), l2_bytes)
+        passed = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
+        streaming = all(isinstance(op, Elementwise) for op in self.operators)
+        if streaming and sum(t.size_bytes for t in passed.values()) > l2_bytes:
+            return ()
         first = warm_activations(self.operators[0], l2_bytes)
-        for entry in first:
-            size = min(entry.resident_bytes, room)
-            if size:
-                room -= size
-                state.append(replace(entry, resident_bytes=size))
-        return tuple(state)
+        warm = [(t, t.size_bytes, 0) for t in self.warm]
+        found = [(passed[e.name], e.resident_bytes, 0) for e in first]
+        return _fitted((*warm, *found), l2_bytes)
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""
@@ -113,8 +136,22 @@ class KernelCase:
         return sum(bytes_of(op) for op in self.operators)
 
 
-def _resident(tensor: Tensor, size: int) -> Resident:
-    return Resident(name=tensor.name, traffic=tensor.traffic, resident_bytes=size, dirty_bytes=0)
+def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2State:
+    """Return the state of (tensor, bytes there, dirty ones) as far as there is room for them."""
+    state: list[Resident] = []
+    room = l2_bytes
+    for tensor, there, dirty in entries:
+        size = min(there, room)
+        room -= size
+        if size:
+            resident = Resident(
+                name=tensor.name,
+                traffic=tensor.traffic,
+                resident_bytes=size,
+                dirty_bytes=min(dirty, size),
+            )
+            state.append(resident)
+    return tuple(state)
 
 
 def activation(name: str, size_bytes: int) -> Tensor:

@@ -29,6 +29,18 @@ class AttentionVariant(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowKernels:
+    """Element-wise kernels that give every row (token) one CTA, as vLLM's CUDA kernels do.
+
+    `threads` is the most that a CTA has; each loads `load_bytes` of every input at a time: 2 where
+    a loop goes over single 16-bit values, 16 or 32 where it is vectorised.
+    """
+
+    threads: int
+    load_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
 
@@ -36,7 +48,8 @@ class Engine:
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
     `host_time_ps` is what the host adds to every step between the last kernel and the first, and
     `host_time_per_sequence_ps` what it adds for each sequence of the batch;
-    `kv_block_tokens` is the page size of the KV cache.
+    `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
+    have a CTA per row (None: a grid of vectorised blocks over all rows).
     """
 
     name: str
@@ -48,3 +61,4 @@ class Engine:
     kv_block_tokens: int
     host_time_per_sequence_ps: int = 0
     note: str = ""
+    row_kernels: RowKernels | None = None

@@ -167,7 +167,8 @@ class Elementwise(Operator):
 
     `kind` is one of ELEMENTWISE_KINDS; engines fuse neighbouring kinds. `read_bytes` and
     `written_bytes` are the bytes touched (a gather reads less than its whole input); inputs and
-    outputs are in the order of these tuples.
+    outputs are in the order of these tuples. `rows` is the number of tokens, for engines whose
+    kernels give each token a CTA of its own (0: not known).
     """
 
     kind: str
@@ -177,6 +178,7 @@ class Elementwise(Operator):
     written_bytes: tuple[int, ...]
     vector_flop: int
     sfu_ops: int = 0
+    rows: int = 0
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs."""

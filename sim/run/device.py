@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sim.hardware.estimate import estimate_ps
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import EMPTY_L2, L2State, Resident
-from sim.kernel.engine import Engine
+from sim.kernel.engine import Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
 from sim.kernel.operators import Operator, Traffic
@@ -14,6 +14,8 @@ from sim.run.memo import Memo, key_of
 
 # How many of a tuner's candidates are simulated; the others are ranked out by the estimate.
 SIMULATED_CANDIDATES = 3
+# A candidate whose guess is further behind the best guess is not simulated.
+_WORTH_A_TRY = 1.15
 
 Sequences = list[tuple[Kernel, ...]]
 
@@ -56,9 +58,14 @@ class Device:
 
     def _fastest(self, op: Operator, sequences: Sequences) -> tuple[Kernel, ...]:
         spec = self.gpu.spec
-        ranked = sorted(sequences, key=lambda s: (sum(estimate_ps(k, spec) for k in s), s[0].name))
+        gap_ps = self._gap_ps()
+        guesses = [sum(estimate_ps(k, spec) + gap_ps for k in s) for s in sequences]
+        ranked = sorted(zip(guesses, sequences, strict=True), key=lambda c: (c[0], c[1][0].name))
         l2 = warm_activations(op, spec.l2_bytes)
-        best = ranked[:SIMULATED_CANDIDATES]
+        limit = ranked[0][0] * _WORTH_A_TRY
+        best = [s for guess, s in ranked[:SIMULATED_CANDIDATES] if guess <= limit]
+        if len(best) == 1:
+            return best[0]
         return min(best, key=lambda s: (self._time(s, l2), s[0].name))
 
     def _time(self, kernels: Sequence[Kernel], l2: L2State) -> int:
@@ -66,8 +73,12 @@ class Device:
         for kernel in kernels:
             run = self.run(kernel, l2)
             l2 = run.l2
-            total += run.time_ps
+            total += run.time_ps + self._gap_ps()
         return total
+
+    def _gap_ps(self) -> int:
+        graph = self.engine.launch is LaunchMode.CUDA_GRAPH
+        return self.gpu.spec.cuda_graph_gap_ps if graph else self.gpu.spec.stream_gap_ps
 
 
 def warm_activations(op: Operator, l2_bytes: int) -> L2State:

@@ -1,9 +1,16 @@
 """Rows of gemm.csv: one weight matrix times `m` tokens.
 
-Quantised formats that need quantised activations include the dynamic quantisation of the 16-bit
-activations (per token; per 128 values where the weights carry 128 x 128 block scales).
+aiconfigurator replays graphs of several GEMMs whose weights are copies: six (vLLM, SGLang), five, or,
+where one copy fills L2, one (TensorRT-LLM). Its int8 and int4 rows are times of one layer of a
+TensorRT engine, after layers of 300 MB each, and hold no quantisation kernel; its fp8 rows include
+the quantisation of the 16-bit activations: with a static scale in vLLM, per token in SGLang, per
+tensor in TensorRT-LLM (collectors of aiconfigurator, read 2026-11-23). LLMServingSim and Vidur
+profiled kernels of a model's layer in eager mode.
 """
 
+from dataclasses import replace
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from analysis.validate.case import (
@@ -16,6 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
+from sim.kernel.engine import RowKernels
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
 
@@ -34,22 +42,47 @@ _FORMATS: Final = {
 }
 # Profilers of single kernels: their times hold no gaps and no quantisation kernel.
 _PROFILED: Final = frozenset({"torch", "sarathi"})
+_REPEATS: Final = MappingProxyType({"vllm": 6, "sglang": 6, "trtllm": 5, "cublaslt": 100})
+_TENSORRT_LAYERS: Final = frozenset({"int8", "int4"})
+_ENGINE: Final = replace(BENCHMARK_ENGINE, row_kernels=RowKernels(threads=256, load_bytes=32))
 
 
 def gemm_case(row: Row) -> KernelCase:
     """Return what a row timed. Raises UnpredictableError for a format we do not have."""
     fmt = weight_format(row["dtype_a"], row["dtype_w"])
-    m, n, k = (number(row, key) for key in "mnk")
-    profiled = engine_name(row) in _PROFILED or row["source"].startswith("LLMServingSim")
-    a, quantise = quantised("a", m, k, fmt)
+    m, n, k = _shape(row)
+    name = engine_name(row)
+    if name in _PROFILED or row["source"].startswith("LLMServingSim"):
+        timing = Timing.KERNELS
+    elif row["dtype_w"] in _TENSORRT_LAYERS:
+        timing = Timing.EVENTS
+    else:
+        timing = Timing.GRAPH
+    a, quantise = quantised("a", m, k, fmt, scheme=_SCHEMES.get(name, Scheme.PER_TOKEN))
     op = gemm((m, n, k), fmt, a)
-    warm = (op.weight,) if row.get("l2") == "warm" else ()
+    warm = row.get("l2") == "warm" and timing is Timing.GRAPH
+    single = name == "trtllm" and row["framework"] != "trtllm-1.0.0" and not warm
     return KernelCase(
-        operators=(op,) if profiled else (*quantise, op),
-        engine=BENCHMARK_ENGINE,
-        timing=Timing.KERNELS if profiled else Timing.GRAPH,
-        warm=warm,
+        operators=(*quantise, op) if timing is Timing.GRAPH else (op,),
+        engine=_ENGINE,
+        timing=timing,
+        warm=(op.weight,) if warm else (),
+        repeats=1 if single else _REPEATS.get(name, 1),
     )
+
+
+def _shape(row: Row) -> tuple[int, int, int]:
+    """Return (m, n, k) of the GEMM that ran.
+
+    The LLMServingSim-v0 profile of Mixtral did not split experts over tensor-parallel ranks: the
+    rows of tp1, tp2 and tp4 agree within 3 %, whatever width they name.
+    """
+    m, n, k = (number(row, key) for key in "mnk")
+    _, _, model = row["framework"].partition("/")
+    if row["source"] == "LLMServingSim-v0" and ":expert." in model:
+        ranks = int(model.partition(":")[0].rpartition("-tp")[2])
+        return (m, n, k * ranks) if model.endswith("w2") else (m, n * ranks, k)
+    return m, n, k
 
 
 def weight_format(dtype_a: str, dtype_w: str) -> WeightFormat:
@@ -61,25 +94,49 @@ def weight_format(dtype_a: str, dtype_w: str) -> WeightFormat:
     return WEIGHT_FORMATS[name]
 
 
+class Scheme(StrEnum):
+    """Where the scale of quantised activations comes from."""
+
+    STATIC = "static"
+    PER_TOKEN = "per_token"
+    PER_TENSOR = "per_tensor"
+
+
+_SCHEMES: Final = MappingProxyType({"vllm": Scheme.STATIC, "trtllm": Scheme.PER_TENSOR})
+
+
 def quantised(
-    name: str, rows: int, width: int, fmt: WeightFormat
+    name: str, rows: int, width: int, fmt: WeightFormat, *, scheme: Scheme = Scheme.PER_TOKEN
 ) -> tuple[Tensor, tuple[Operator, ...]]:
-    """Return the activations as the GEMM reads them, and the kernel that makes them so."""
+    """Return the activations as the GEMM reads them, and the kernels that make them so.
+
+    A scale per tensor needs a pass that finds the largest value before the pass that scales.
+    """
     plain = activation(name, 2 * rows * width)
     if not fmt.quantises_activations:
         return plain, ()
     small = activation(f"{name}.quantised", fmt.activation_bytes_of(rows, width))
-    op = Elementwise(
+    scale = Elementwise(
         name=f"quantise_{name}",
         part="benchmark",
-        kind="quantise",
+        kind="quantise" if scheme is Scheme.PER_TOKEN else "scale",
         inputs=(plain,),
         outputs=(small,),
         read_bytes=(plain.size_bytes,),
         written_bytes=(small.size_bytes,),
         vector_flop=4 * rows * width,
+        rows=rows,
     )
-    return small, (op,)
+    if scheme is not Scheme.PER_TENSOR or fmt.name != "fp8":
+        return small, (scale,)
+    largest = replace(
+        scale,
+        name=f"largest_{name}",
+        kind="norm",
+        outputs=(activation(f"{name}.scale", 4),),
+        written_bytes=(4,),
+    )
+    return small, (largest, scale)
 
 
 def gemm(shape: tuple[int, int, int], fmt: WeightFormat, a: Tensor) -> Gemm:

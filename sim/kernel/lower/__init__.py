@@ -8,6 +8,7 @@ from sim.kernel.kernel import Kernel
 from sim.kernel.lower.attention import lower_attention, lower_mla
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.row_kernels import lower_rows
 from sim.kernel.lower.streaming import lower_elementwise, lower_scan, lower_state_update
 from sim.kernel.operators import (
     Attention,
@@ -30,13 +31,15 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
     """
     match op:
         case Gemm():
-            yield from ((kernel,) for kernel in gemm_candidates(op, target))
+            yield from gemm_candidates(op, target)
         case GroupedGemm():
             yield from ((kernel,) for kernel in grouped_candidates(op, target))
         case Attention():
             yield from lower_attention(op, target, engine.attention)
         case MlaAttention():
             yield from lower_mla(op, target)
+        case Elementwise(rows=rows) if rows and engine.row_kernels:
+            yield (lower_rows(op, target, engine.row_kernels),)
         case Elementwise():
             yield (lower_elementwise(op, target),)
         case StateUpdate():

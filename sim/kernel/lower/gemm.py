@@ -3,7 +3,8 @@
 Weights are the tall operand (cuBLAS computes out^T = W a^T), so a tile is `tile_n` weight rows by
 `tile_m` tokens. Each CTA walks its share of K through a multi-stage pipeline (cp.async on
 Ampere, TMA on Hopper: CUTLASS "efficient GEMM" documentation). With split-K every CTA stores a
-float32 partial tile in a workspace, waits for its peers at a semaphore and reduces its share.
+float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLAS runs
+`splitKreduce_kernel` on Ampere, Ada and Hopper alike).
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,20 @@ TILES_N = (64, 128, 256)
 TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 # A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
 _STAGE_ROW_BYTES = 128
+# Barriers, and chains of dependent instructions, per stage row: Ampere kernels advance by 64 bytes of
+# K at a time (cuBLAS names them ..._32x5, ..._32x6). Replayed GEMMs of m = 2, n = k = 128 to 1024 with
+# weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K.
+_BARRIERS = {False: 2, True: 1}
 # Accumulators of larger tiles do not fit the register file of one CTA.
 _LARGEST_TILE = 256 * 128
+# The first CTAs fetch long unrolled code and descriptors into cold instruction and constant caches:
+# what the smallest GEMMs (128 x 128, replayed) take beyond a kernel that does nothing is 0.55 to
+# 0.7 us on A100, H100 and L40S (aiconfigurator-core 0.12.0, read 2026-11-23).
+_SETUP_ROUND_TRIPS = 3
+# A reduction CTA has 256 threads of four values each.
+_REDUCED_VALUES = 1024
+_REDUCTIONS_PER_SM = 8
+_MOST_REDUCTIONS = 64
 
 
 def segment_of(tensor: Tensor, size_bytes: int | None = None) -> Segment:
@@ -41,8 +54,8 @@ def dequantise_flop(fmt: WeightFormat) -> int:
     return fmt.dequantise_flop if fmt.dequantised else 0
 
 
-def gemm_candidates(op: Gemm, target: Target) -> Iterator[Kernel]:
-    """Yield the kernels a tuner would try for `op`: tiles, pipelines and K splits."""
+def gemm_candidates(op: Gemm, target: Target) -> Iterator[tuple[Kernel, ...]]:
+    """Yield the kernel sequences a tuner would try for `op`: tiles, pipelines and K splits."""
     tiles = TILES_M[target.bulk_copy]
     largest = fit_tile(op.m, tiles)
     for tokens in (tile for tile in tiles if largest // 4 <= tile <= largest):
@@ -51,7 +64,7 @@ def gemm_candidates(op: Gemm, target: Target) -> Iterator[Kernel]:
                 yield from _tiled(op, target, rows, tokens)
 
 
-def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Kernel]:
+def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
     k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format)
     stage = op.weight_format.bytes_of(tile_n * k_tile)
     stage += min(tile_m, op.m) * k_tile * activation_bytes(op.weight_format)
@@ -64,8 +77,8 @@ def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Kerne
 
 def build_gemm(
     op: Gemm, target: Target, tile: tuple[int, int], split: int, pipeline: Pipeline
-) -> Kernel:
-    """Return the kernel of one tiling: `tile` is (weight rows, tokens), `split` the K splits."""
+) -> tuple[Kernel, ...]:
+    """Return the kernels of one tiling: `tile` is (weight rows, tokens), `split` the K splits."""
     tile_n, tile_m = tile
     rows, columns = ceil_div(op.m, tile_m), ceil_div(op.n, tile_n)
     places = target.sm_count * pipeline.ctas_per_sm
@@ -81,24 +94,42 @@ def build_gemm(
         size_bytes=op.m * op.n * 4 * split,
         traffic=Traffic.ACTIVATIONS,
     )
-    return Kernel(
+    weight = Segment(
+        name=op.weight.name,
+        size_bytes=op.weight.size_bytes,
+        traffic=op.weight.traffic,
+        tiled=True,
+    )
+    main = Kernel(
         name=f"gemm_{tile_n}x{tile_m}_split{split}x{pipeline.ctas_per_sm}",
         operator=op.name,
         part=op.part,
         kinds=tuple(kinds),
-        segments=(
-            Segment(
-                name=op.weight.name,
-                size_bytes=op.weight.size_bytes,
-                traffic=op.weight.traffic,
-                tiled=True,
-            ),
-            segment_of(op.a),
-            segment_of(op.out),
-            *((workspace,) if split > 1 else ()),
-        ),
+        segments=(weight, segment_of(op.a), workspace if split > 1 else segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
+        setup_round_trips=_SETUP_ROUND_TRIPS,
+    )
+    return (main, _reduction(op, target, workspace, split)) if split > 1 else (main,)
+
+
+def _reduction(op: Gemm, target: Target, workspace: Segment, split: int) -> Kernel:
+    """Return the kernel that adds up the partial tiles of a split-K GEMM."""
+    count = min(ceil_div(op.m * op.n, _REDUCED_VALUES), target.sm_count * _MOST_REDUCTIONS)
+    phase = Phase(
+        round_trips=1,
+        loads=(Load(segment=0, size_bytes=ceil_div(workspace.size_bytes, count)),),
+        vector_flop=ceil_div(split * op.m * op.n, count),
+        stores=(Store(segment=1, size_bytes=ceil_div(op.out.size_bytes, count)),),
+    )
+    return Kernel(
+        name=f"splitk_reduce_{split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=16 * _REDUCED_VALUES),),
+        segments=(workspace, segment_of(op.out)),
+        ctas_per_sm=_REDUCTIONS_PER_SM,
+        flop=0,
     )
 
 
@@ -117,9 +148,12 @@ def _phases(
     dequantise = dequantise_flop(op.weight_format) * n_length * k_share
     out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, op.m * op.n)
     partial_bytes = m_length * n_length * 4
-    main = Phase(
+    phase = Phase(
         round_trips=1,
-        steps=ceil_div(k_share * activation_bytes(op.weight_format), _STAGE_ROW_BYTES),
+        steps=ceil_div(
+            k_share * activation_bytes(op.weight_format) * _BARRIERS[target.bulk_copy],
+            _STAGE_ROW_BYTES,
+        ),
         loads=(
             Load(segment=0, size_bytes=weight_bytes, sharers=sharers[0]),
             Load(segment=1, size_bytes=a_bytes, sharers=sharers[1]),
@@ -127,16 +161,7 @@ def _phases(
         compute=target.compute(op.weight_format.compute),
         tensor_flop=2 * tile[0] * tile[1] * k_share,
         vector_flop=dequantise,
-        stores=(Store(segment=3 if split > 1 else 2,
-                      size_bytes=partial_bytes if split > 1 else out_bytes),),
+        stores=(Store(segment=2, size_bytes=partial_bytes if split > 1 else out_bytes),),
         overlapped=target.bulk_copy,
-    )  # fmt: skip
-    if split == 1:
-        return (main,)
-    reduce = Phase(
-        round_trips=2,
-        loads=(Load(segment=3, size_bytes=partial_bytes),),
-        vector_flop=m_length * n_length,
-        stores=(Store(segment=2, size_bytes=ceil_div(out_bytes, split)),),
     )
-    return (main, reduce)
+    return (phase,)

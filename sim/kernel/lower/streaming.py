@@ -13,7 +13,7 @@ from sim.units import ceil_div
 _BLOCK_BYTES = 8 * 1024
 _CTAS_PER_SM = 4
 # Rows of a norm or a softmax stay in one block.
-_ROW_KINDS = frozenset({"norm", "qk_norm", "router_topk", "sample", "quantise"})
+ROW_KINDS = frozenset({"norm", "qk_norm", "router_topk", "sample", "quantise"})
 _ROW_BYTES = 16 * 1024
 _STATE_TILE_BYTES = 8 * 1024
 _STATE_CTAS_PER_SM = 8
@@ -26,7 +26,7 @@ def _grid(wanted: int, target: Target) -> int:
     return max(1, min(wanted, target.sm_count * _MOST_CTAS_PER_SM))
 
 
-def _moves(
+def moves(
     inputs: Sequence[tuple[Tensor, int]], outputs: Sequence[tuple[Tensor, int]], count: int
 ) -> tuple[tuple[Segment, ...], tuple[Load, ...], tuple[Store, ...]]:
     """Return segments, loads and stores of one CTA of `count`; a tensor is one segment."""
@@ -52,9 +52,9 @@ def lower_elementwise(op: Elementwise, target: Target) -> Kernel:
     inputs = list(zip(op.inputs, op.read_bytes, strict=True))
     outputs = list(zip(op.outputs, op.written_bytes, strict=True))
     moved = max(sum(op.read_bytes), sum(op.written_bytes))
-    by_row = not _ROW_KINDS.isdisjoint(op.kind.split("+"))
+    by_row = not ROW_KINDS.isdisjoint(op.kind.split("+"))
     count = _grid(ceil_div(moved, _ROW_BYTES if by_row else _BLOCK_BYTES), target)
-    segments, loads, stores = _moves(inputs, outputs, count)
+    segments, loads, stores = moves(inputs, outputs, count)
     phase = Phase(
         round_trips=2 if by_row else 1,
         loads=loads,
@@ -85,7 +85,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     count = min(slices * tiles, target.sm_count * _MOST_STATE_CTAS_PER_SM)
     inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
     outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
-    segments, loads, stores = _moves(inputs, outputs, count)
+    segments, loads, stores = moves(inputs, outputs, count)
     phase = Phase(
         round_trips=2,
         loads=loads,
@@ -109,7 +109,7 @@ def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
     count = op.batch * op.n_heads
     inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
     outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
-    segments, loads, stores = _moves(inputs, outputs, count)
+    segments, loads, stores = moves(inputs, outputs, count)
     phase = Phase(
         round_trips=2 + ceil_div(op.q_len, op.chunk),
         loads=loads,

@@ -1,0 +1,64 @@
+"""Element-wise kernels with one CTA per row, as vLLM and its descendants write them in CUDA.
+
+`act_and_mul_kernel`, `rotary_embedding_kernel`, `rms_norm_kernel` and `scaled_fp8_quant_kernel` of
+vLLM start one block per token, whose threads loop over the row. A thread loads, computes and stores
+before it loads again, so a row takes its number of iterations times a chain of dependent round
+trips, however few rows there are; an SM holds as many rows as its threads allow.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from sim.kernel.engine import RowKernels
+from sim.kernel.kernel import CtaKind, Kernel, Phase
+from sim.kernel.lower.streaming import ROW_KINDS, moves
+from sim.kernel.operators import Elementwise
+from sim.kernel.target import Target
+from sim.kernel.work import operator_flop
+from sim.units import ceil_div
+
+_WARP: Final = 32
+_THREADS_PER_SM: Final = 2048
+# Load and store take turns in an iteration: half of its bytes are under way at a time.
+_IN_TURN: Final = 2
+_FEWEST_BYTES: Final = 64
+
+
+def lower_rows(op: Elementwise, target: Target, engine: RowKernels) -> Kernel:
+    """Return the kernel of one pass with a CTA per row.
+
+    Reductions over a row (norms, dynamic scales) read it for the sum, join the warps, and go over
+    it again, in L1 or registers, to scale it.
+    """
+    inputs = list(zip(op.inputs, op.read_bytes, strict=True))
+    outputs = list(zip(op.outputs, op.written_bytes, strict=True))
+    segments, loads, stores = moves(inputs, outputs, op.rows)
+    widest = max((load.size_bytes for load in loads), default=0)
+    threads = min(engine.threads, _WARP * ceil_div(max(1, widest), _WARP * engine.load_bytes))
+    iteration = threads * engine.load_bytes * max(1, len(loads))
+    steps = ceil_div(sum(load.size_bytes for load in loads), iteration)
+    work = Phase(
+        round_trips=2,
+        steps=steps,
+        loads=loads,
+        stores=stores,
+        vector_flop=ceil_div(op.vector_flop, op.rows),
+        sfu_ops=ceil_div(op.sfu_ops, op.rows),
+    )
+    phases = (work,)
+    if not ROW_KINDS.isdisjoint(op.kind.split("+")):
+        phases = (replace(work, stores=()), Phase(round_trips=1, steps=steps, stores=stores))
+    kind = CtaKind(
+        count=op.rows,
+        phases=phases,
+        buffer_bytes=max(_FEWEST_BYTES, iteration // _IN_TURN),
+    )
+    return Kernel(
+        name=f"{op.kind}_rows",
+        operator=op.name,
+        part=op.part,
+        kinds=(kind,),
+        segments=segments,
+        ctas_per_sm=min(target.max_ctas, max(1, _THREADS_PER_SM // threads)),
+        flop=operator_flop(op),
+    )
