@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from sim.errors import InvariantError
 from sim.kernel.engine import Engine
 from sim.kernel.kernel import Kernel
-from sim.kernel.lower.attention import lower_attention, lower_mla
+from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
-from sim.kernel.lower.streaming import lower_elementwise, lower_scan, lower_state_update
+from sim.kernel.lower.mla import lower_mla
+from sim.kernel.lower.recurrent import lower_scan, lower_state_update
+from sim.kernel.lower.streaming import lower_elementwise
 from sim.kernel.operators import (
     Attention,
     ChunkedScan,
