@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from sim.errors import InvariantError
 from sim.kernel.engine import Engine
 from sim.kernel.kernel import Kernel
-from sim.kernel.lower.attention import lower_attention, lower_mla
+from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.mla import lower_mla
+from sim.kernel.lower.recurrent import lower_scan, lower_state_update
 from sim.kernel.lower.row_kernels import lower_rows
-from sim.kernel.lower.streaming import lower_elementwise, lower_scan, lower_state_update
+from sim.kernel.lower.streaming import lower_elementwise
 from sim.kernel.operators import (
     Attention,
     ChunkedScan,
@@ -38,13 +40,17 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             yield from lower_attention(op, target, engine.attention)
         case MlaAttention():
             yield from lower_mla(op, target)
-        case Elementwise(rows=rows) if rows and engine.row_kernels:
-            yield (lower_rows(op, target, engine.row_kernels),)
         case Elementwise():
-            yield (lower_elementwise(op, target),)
+            yield (_elementwise(op, target, engine),)
         case StateUpdate():
             yield (lower_state_update(op, target),)
         case ChunkedScan():
             yield (lower_scan(op, target),)
         case _:
             raise InvariantError(f"no lowering for operator {op!r}")
+
+
+def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:
+    if op.rows and engine.row_kernels:
+        return lower_rows(op, target, engine.row_kernels)
+    return lower_elementwise(op, target)

@@ -1,10 +1,10 @@
-"""Memory-bound kernels: element-wise passes, recurrent state updates, chunked scans."""
+"""Memory-bound kernels: element-wise passes over tensors."""
 
 from collections.abc import Sequence
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
-from sim.kernel.operators import ChunkedScan, Elementwise, StateUpdate, Tensor
+from sim.kernel.operators import Elementwise, Tensor
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
@@ -15,9 +15,6 @@ _CTAS_PER_SM = 4
 # Rows of a norm or a softmax stay in one block.
 ROW_KINDS = frozenset({"norm", "qk_norm", "router_topk", "sample", "quantise"})
 _ROW_BYTES = 16 * 1024
-_STATE_TILE_BYTES = 8 * 1024
-_STATE_CTAS_PER_SM = 8
-_MOST_STATE_CTAS_PER_SM = 64
 # Beyond this many blocks an SM, kernels loop over the grid instead (grid-stride).
 _MOST_CTAS_PER_SM = 32
 
@@ -69,62 +66,5 @@ def lower_elementwise(op: Elementwise, target: Target) -> Kernel:
         kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=_BLOCK_BYTES),),
         segments=segments,
         ctas_per_sm=_CTAS_PER_SM,
-        flop=operator_flop(op),
-    )
-
-
-def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
-    """Return the recurrent decode kernel: tiles of state in, updated and out again.
-
-    The Triton kernels in use (selective_state_update of mamba_ssm, fused_recurrent of
-    flash-linear-attention) give each program a tile of one head's state of some kilobytes, which it
-    loads in one burst; many small programs share an SM.
-    """
-    slices = op.batch * op.n_heads
-    tiles = ceil_div(op.state.size_bytes, slices * _STATE_TILE_BYTES)
-    count = min(slices * tiles, target.sm_count * _MOST_STATE_CTAS_PER_SM)
-    inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
-    outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
-    segments, loads, stores = moves(inputs, outputs, count)
-    phase = Phase(
-        round_trips=2,
-        loads=loads,
-        stores=stores,
-        vector_flop=ceil_div(op.vector_flop, count),
-        sfu_ops=ceil_div(op.sfu_ops, count),
-    )
-    return Kernel(
-        name="state_update",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * _STATE_TILE_BYTES),),
-        segments=segments,
-        ctas_per_sm=_STATE_CTAS_PER_SM,
-        flop=operator_flop(op),
-    )
-
-
-def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
-    """Return the chunked recurrence of prefill: every CTA walks the chunks of one head in order."""
-    count = op.batch * op.n_heads
-    inputs = [(t, t.size_bytes) for t in (*op.inputs, op.state)]
-    outputs = [(t, t.size_bytes) for t in (*op.outputs, op.state)]
-    segments, loads, stores = moves(inputs, outputs, count)
-    phase = Phase(
-        round_trips=2 + ceil_div(op.q_len, op.chunk),
-        loads=loads,
-        stores=stores,
-        tensor_flop=ceil_div(op.tensor_flop, count),
-        vector_flop=ceil_div(op.vector_flop, count),
-        sfu_ops=ceil_div(op.sfu_ops, count),
-    )
-    buffer_bytes = target.shared_memory_bytes // 4
-    return Kernel(
-        name=f"chunked_scan_{op.chunk}",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
-        segments=segments,
-        ctas_per_sm=2,
         flop=operator_flop(op),
     )
