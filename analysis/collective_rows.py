@@ -10,14 +10,13 @@ and in which machine its GPUs were.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 from sim.errors import InputError, Problem
 from sim.hardware.collective_library import LIBRARIES, Library, run_library
-from sim.hardware.link import link_of
+from sim.hardware.link import CollectiveRun, link_of
 from sim.hardware.link_spec import LinkSpec, NetworkTier, SharedTier
 from sim.hardware.spec import ChipSpec
 from sim.kernel.collective import Collective, Op
@@ -30,40 +29,60 @@ GB_PER_S: Final = 10**9
 class Bench:
     """How one benchmark runs a library.
 
-    `graph` replays a CUDA graph; otherwise kernels come from a stream. `extra_us` is what the
-    benchmark takes besides, `host_us` the least it takes per call (the host is the bottleneck
-    until the device is), `copies` if it copies the input into a registered buffer first, and
-    `kernel_only` if only the kernel is timed.
+    `graph` replays a CUDA graph; otherwise kernels come from a stream. `host_us` is the least a
+    call takes by GPU (the host is the bottleneck until the device is; median of the rows up to
+    64 KiB), and `fallback_us` what a call takes more that ends in another library than its own.
+    `extra_us` comes on top. With `copies` the input is copied into a registered buffer first;
+    `kernel_only` times the kernel alone.
     """
 
     library: Library
     graph: bool = False
     kernel_only: bool = False
     copies: bool = False
-    host_us: float = 0.0
+    host_us: Mapping[str, float] = field(default_factory=dict)
+    fallback_us: float = 0.0
     extra_us: float = 0.0
 
 
+NOWHERE: Final = "anywhere else"
+"""The key of `host_us` for GPUs that nobody measured: a recent host."""
+NCCL: Final = LIBRARIES["nccl"]
+VLLM_HOST: Final = MappingProxyType({"A100-SXM-80G": 44.0, "L40S": 43.0, NOWHERE: 20.5})
+SGLANG_HOST: Final = MappingProxyType({"A100-SXM-80G": 41.0, "L40S": 40.0, NOWHERE: 30.0})
+SKEW: Final = MappingProxyType(
+    {
+        "A100-80G-DGX": 45.0,
+        "A100-PCIe-80G-pairNVL": 58.0,
+        "H100-DGX": 37.0,
+        "H100-pairNVL": 28.0,
+    }
+)
+"""Kernel times of all-reduces that contain the wait for the last rank: median of 1 MB and less."""
+
 BENCHES: Final = (
-    ("nccl-tests-", Bench(library=LIBRARIES["nccl"], extra_us=18.0)),
-    ("nccl-", Bench(library=LIBRARIES["nccl"])),
-    ("torch-nccl(kineto,", Bench(library=LIBRARIES["nccl"], kernel_only=True)),
+    ("nccl-tests-", Bench(library=NCCL, extra_us=18.0)),
+    ("nccl-", Bench(library=NCCL)),
+    ("torch-nccl(kineto,", Bench(library=NCCL, kernel_only=True, host_us=SKEW)),
     ("vllm-0.14.0:vLLM_custom_graph", Bench(library=LIBRARIES["vllm_v0"], graph=True)),
-    ("vllm-0.14.0:vLLM_custom_eager", Bench(library=LIBRARIES["vllm_v0"], copies=True, host_us=44)),
-    ("vllm-0.24.0:vLLM_custom_eager", Bench(library=LIBRARIES["vllm"], copies=True, host_us=20)),
     (":vLLM_custom_graph", Bench(library=LIBRARIES["vllm"], graph=True)),
-    (":vLLM_custom_eager", Bench(library=LIBRARIES["vllm"], copies=True, host_us=43)),
+    (
+        "vllm-0.14.0:vLLM_custom_eager",
+        Bench(library=LIBRARIES["vllm_v0"], copies=True, host_us=VLLM_HOST),
+    ),
+    (
+        ":vLLM_custom_eager",
+        Bench(library=LIBRARIES["vllm"], copies=True, host_us=VLLM_HOST, fallback_us=18.0),
+    ),
     (":SGLang_CustomAllReduce_graph", Bench(library=LIBRARIES["sglang"], graph=True)),
     (
-        "sglang-0.5.10:SGLang_CustomAllReduce_eager",
-        Bench(library=LIBRARIES["sglang"], copies=True, host_us=41),
-    ),
-    (
         ":SGLang_CustomAllReduce_eager",
-        Bench(library=LIBRARIES["sglang"], copies=True, host_us=30),
+        Bench(library=LIBRARIES["sglang"], copies=True, host_us=SGLANG_HOST, fallback_us=45.0),
     ),
+    ("trtllm-1.0.0:TRTLLM", Bench(library=LIBRARIES["trtllm_v1"], graph=True)),
     (":TRTLLM", Bench(library=LIBRARIES["trtllm"], graph=True)),
 )
+"""By the first part of a framework's name that is found."""
 
 
 def collective_us(row: Mapping[str, str], chip: ChipSpec) -> float:
@@ -77,9 +96,16 @@ def collective_us(row: Mapping[str, str], chip: ChipSpec) -> float:
     gap = chip.cuda_graph_gap_ps if bench.graph else chip.stream_gap_ps
     launch_ps = 0 if bench.kernel_only else gap + chip.kernel_start_ps
     run = run_library(chip, what, bench.library, launch_ps=launch_ps)
-    copy = 2 * what.size_bytes / (chip.hbm_bytes_per_s * chip.copy_efficiency) if bench.copies else 0
-    device_us = run.time_ps / PS_PER_US + float(copy) * PS_PER_S / PS_PER_US
-    return max(bench.host_us, device_us) + bench.extra_us
+    copied = 2 * what.size_bytes if bench.copies else 0
+    copy_us = copied / float(chip.hbm_bytes_per_s * chip.copy_efficiency) * PS_PER_S / PS_PER_US
+    return max(_host_us(bench, row, run), run.time_ps / PS_PER_US + copy_us) + bench.extra_us
+
+
+def _host_us(bench: Bench, row: Mapping[str, str], run: CollectiveRun) -> float:
+    if bench.kernel_only and row["op"] != Op.ALL_REDUCE:
+        return 0.0
+    fallback = bench.fallback_us if run.name not in ("one-shot", "two-shot") else 0.0
+    return bench.host_us.get(row["gpu"], bench.host_us.get(NOWHERE, 0.0)) + fallback
 
 
 def _bench(framework: str) -> Bench:
@@ -126,7 +152,43 @@ class Machine:
         )
 
 
-MACHINES: Final[Mapping[str, Machine]] = MappingProxyType({})
+_BRIDGE: Final = NetworkTier(bytes_per_s=5 * GB_PER_S // 2, latency_ps=6 * PS_PER_US)
+MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
+    {
+        # Fitted to the rows of more than one node: 2.2 to 7.8 GB/s a GPU, far below its adapters.
+        "A100-80G-DGX": Machine(
+            network=NetworkTier(bytes_per_s=9 * GB_PER_S // 2, latency_ps=15 * PS_PER_US)
+        ),
+        # Fitted to send_recv between two nodes: 32 GB/s of one 400 Gbit/s adapter.
+        "H100-DGX": Machine(
+            network=NetworkTier(bytes_per_s=32 * GB_PER_S, latency_ps=12 * PS_PER_US)
+        ),
+        # Two GPUs under an NVLink bridge of 600 GB/s (NVIDIA datasheets of the PCIe cards); across
+        # pairs, and between nodes, fitted to the rows of 4 GPUs and to send_recv.
+        "A100-PCIe-80G-pairNVL": Machine(
+            ranks=2,
+            bytes_per_s=300 * GB_PER_S,
+            shared=(SharedTier(ranks=4, bytes_per_s=94 * GB_PER_S, latency_ps=1_400_000),),
+            network=_BRIDGE,
+        ),
+        "H100-pairNVL": Machine(
+            ranks=2,
+            bytes_per_s=300 * GB_PER_S,
+            shared=(SharedTier(ranks=4, bytes_per_s=193 * GB_PER_S, latency_ps=1_400_000),),
+            network=_BRIDGE,
+        ),
+        # A 400 Gbit/s adapter for each GPU (DGX H100 datasheet; DeepEP README: ConnectX-7).
+        "H100-SXM": Machine(
+            network=NetworkTier(bytes_per_s=50 * GB_PER_S, latency_ps=7 * PS_PER_US // 2)
+        ),
+        # H800: NVLink of 400 GB/s in both directions, 160 GB/s reached (DeepEP README).
+        "H800-SXM": Machine(
+            bytes_per_s=200 * GB_PER_S,
+            network=NetworkTier(bytes_per_s=50 * GB_PER_S, latency_ps=7 * PS_PER_US // 2),
+        ),
+    }
+)
+"""What the tables' names of machines say beyond the chip."""
 
 
 def in_machine(chip: ChipSpec, gpu: str) -> ChipSpec:

@@ -42,13 +42,13 @@ class Plan:
 
 Library = Callable[[Collective, LinkSpec], tuple[Plan, ...]]
 
-LL: Final = Pace(rate=Fraction("0.05"))
+LL: Final = Pace(rate=Fraction(1, 2), most_bytes_per_s=18 * 10**9)
 """NCCL's LL: 4 B of data and 4 B of flag in every store, few channels; no fence."""
 LL128: Final = Pace(rate=Fraction("0.5"), hop=Fraction("1.15"), start_hops=Fraction(2))
 """NCCL's LL128: 120 of 128 B are data."""
 SIMPLE: Final = Pace(hop=Fraction("1.2"), start_hops=Fraction(25))
 """NCCL's Simple: large chunks with fences; the hops pay for filling its pipeline."""
-PEER_LL: Final = Pace(rate=Fraction("0.05"), start_hops=Fraction("1.5"))
+PEER_LL: Final = Pace(rate=Fraction(1, 2), most_bytes_per_s=18 * 10**9, start_hops=Fraction("1.5"))
 PEER_SIMPLE: Final = Pace(start_hops=Fraction(10))
 """NCCL's send and receive, of which an all-to-all is made."""
 NVLS: Final = Pace(rate=Fraction("0.9"), start_hops=Fraction(40))
@@ -56,6 +56,7 @@ NVLS: Final = Pace(rate=Fraction("0.9"), start_hops=Fraction(40))
 MULTIMEM: Final = Pace(rate=Fraction("0.85"))
 """Kernels that multicast from a symmetric buffer (PyTorch symmetric memory)."""
 AT_ONCE: Final = Pace()
+FLAGGED: Final = Pace(rate=Fraction("0.7"))
 
 BARRIER_READ: Final = 4
 """Barrier, request, reply, barrier: the hops of a kernel that reads its peers' memory."""
@@ -112,16 +113,27 @@ def sglang(what: Collective, link: LinkSpec) -> tuple[Plan, ...]:
     return (pushed,) if what.ranks == 2 else (pushed, halves)  # noqa: PLR2004
 
 
+def trtllm_v1(what: Collective, link: LinkSpec) -> tuple[Plan, ...]:
+    """Return those of TensorRT-LLM 1.0: one-shot with flags after the data, to 1 MiB, else NCCL."""
+    if _fits(what) and _joined(what, link) and what.size_bytes <= min(MIB, 4 * MIB // what.ranks):
+        return (Plan(schedule=one_shot(what, hops=PUSH + 1), pace=FLAGGED),)
+    return nccl(what, link)
+
+
 def trtllm(what: Collective, link: LinkSpec) -> tuple[Plan, ...]:
-    """Return TensorRT-LLM's: one-shot with Lamport flags while n x bytes fit 4 MiB, else NCCL.
+    """Return TensorRT-LLM's: one-shot with Lamport flags while n x bytes fit 8 MiB, or NCCL.
 
     Without a link between all GPUs it is NCCL alone.
     """
-    if _fits(what) and what.ranks <= link.ranks and link.ranks > 2:  # noqa: PLR2004 - NVLink
-        limit = 8 * MIB if link.multicast else 4 * MIB
-        if what.size_bytes * what.ranks <= limit:
-            return (Plan(schedule=one_shot(what, hops=PUSH), pace=AT_ONCE),)
+    if _fits(what) and _joined(what, link) and what.size_bytes * what.ranks <= 8 * MIB:
+        pushed = Plan(schedule=one_shot(what, hops=PUSH), pace=AT_ONCE)
+        return (pushed, *nccl(what, link))
     return nccl(what, link)
+
+
+def _joined(what: Collective, link: LinkSpec) -> bool:
+    """Return whether a switch joins all ranks, and not only a pair."""
+    return what.ranks <= link.ranks and link.ranks > 2  # noqa: PLR2004
 
 
 def _fits(what: Collective) -> bool:
@@ -143,7 +155,14 @@ def _custom(what: Collective, link: LinkSpec, *, limit: int) -> tuple[Plan, ...]
 
 
 LIBRARIES: Final[Mapping[str, Library]] = MappingProxyType(
-    {"nccl": nccl, "vllm_v0": vllm_v0, "vllm": vllm, "sglang": sglang, "trtllm": trtllm}
+    {
+        "nccl": nccl,
+        "vllm_v0": vllm_v0,
+        "vllm": vllm,
+        "sglang": sglang,
+        "trtllm": trtllm,
+        "trtllm_v1": trtllm_v1,
+    }
 )
 
 

@@ -31,19 +31,27 @@ _WHOLE: Final = Fraction(1)
 class Pace:
     """How a library drives the link: its protocol.
 
-    It moves `rate` of the payload that the link can carry, each hop takes `hop` link latencies,
-    and `start_hops` pass once before the first byte (fences, barriers, filling the pipeline).
+    It moves `rate` of the payload that the link itself can carry, and no more than
+    `most_bytes_per_s`; a slower way behind the link is not slowed down by that. Each hop takes
+    `hop` link latencies, and `start_hops` pass once before the first byte (fences, barriers,
+    filling the pipeline).
     """
 
     rate: Fraction = _WHOLE
+    most_bytes_per_s: int | None = None
     hop: Fraction = _WHOLE
     start_hops: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveRun:
-    """What one collective took. `rank_ps` sums to `time_ps` x ranks exactly; bytes are sent ones."""
+    """What one collective took, by which schedule.
 
+    `rank_ps` charges rank-picoseconds to causes: its sum is `time_ps` x ranks exactly. Bytes are
+    those sent by all ranks.
+    """
+
+    name: str
     time_ps: int
     rank_ps: Mapping[str, int]
     link_bytes: int
@@ -54,9 +62,11 @@ class CollectiveRun:
 class Route:
     """The way between ranks: payload bytes per second of one rank, in one direction, and latency.
 
-    A rank sends to the network at `network_bytes_per_s`, 0 if no byte leaves the node.
+    `bytes_per_s` is what the way can carry, `link_bytes_per_s` what the GPU's own link can. A rank
+    sends to the network at `network_bytes_per_s`, 0 if no byte leaves the node.
     """
 
+    link_bytes_per_s: Fraction
     bytes_per_s: Fraction
     latency_ps: int
     network_bytes_per_s: int = 0
@@ -70,23 +80,34 @@ class Route:
         joins as many GPUs.
         """
         link = link_of(chip)
+        own = link.bytes_per_s * link.efficiency
         rate, latency = _in_node(chip, link, per_node)
         if ranks == per_node:
-            return cls(bytes_per_s=rate, latency_ps=latency)
+            return cls(link_bytes_per_s=own, bytes_per_s=rate, latency_ps=latency)
         if link.network is None:
             raise _refused(chip, "link.network", f"no network joins {ranks // per_node} nodes")
         return cls(
+            link_bytes_per_s=own,
             bytes_per_s=rate,
             latency_ps=latency,
             network_bytes_per_s=link.network.bytes_per_s,
             network_latency_ps=link.network.latency_ps,
         )
 
+    def paced(self, pace: Pace) -> Fraction:
+        """Return the bytes per second of one rank at this pace."""
+        paced = min(self.bytes_per_s, self.link_bytes_per_s * pace.rate)
+        return (
+            paced if pace.most_bytes_per_s is None else min(paced, Fraction(pace.most_bytes_per_s))
+        )
+
 
 def link_of(chip: ChipSpec) -> LinkSpec:
     """Return the link of `chip`. Raises InputError if its spec has none."""
     if chip.link is None:
-        raise _refused(chip, "link", "this chip has no [link], so it cannot take part in a collective")
+        raise _refused(
+            chip, "link", "this chip has no [link], so it cannot take part in a collective"
+        )
     return chip.link
 
 
@@ -106,7 +127,7 @@ def _refused(chip: ChipSpec, key: str, message: str) -> InputError:
 class LinkServer:
     """One direction of one rank's link or network port: first come, first served."""
 
-    __slots__ = ("bytes_per_s", "busy", "free_ps", "name", "probe", "sent_bytes")
+    __slots__ = ("busy", "bytes_per_s", "free_ps", "name", "probe", "sent_bytes")
 
     def __init__(self, name: str, bytes_per_s: Fraction, probe: Probe | None) -> None:
         self.name = name
@@ -135,7 +156,7 @@ class Rank:
     __slots__ = ("end_ps", "link", "network", "ps")
 
     def __init__(self, index: int, route: Route, pace: Pace, probe: Probe | None) -> None:
-        self.link = LinkServer(f"link{index}", route.bytes_per_s * pace.rate, probe)
+        self.link = LinkServer(f"link{index}", route.paced(pace), probe)
         self.network = LinkServer(f"network{index}", Fraction(route.network_bytes_per_s), probe)
         self.ps = dict.fromkeys(CAUSES, 0)
         self.end_ps = 0
@@ -148,7 +169,9 @@ class Rank:
     def charge_wait(self, until_ps: int) -> None:
         """Charge the time since the last charge to `link` while own bytes move, else latency."""
         start = self.end_ps
-        longer = max(self.link.busy, self.network.busy, key=lambda log: log.between(start, until_ps))
+        longer = max(
+            self.link.busy, self.network.busy, key=lambda log: log.between(start, until_ps)
+        )
         moving = longer.between(start, until_ps)
         self.ps["link"] += moving
         self.ps["link_latency"] += until_ps - start - moving
@@ -233,6 +256,7 @@ def _result(schedule: Schedule, ranks: list[Rank]) -> CollectiveRun:
     for rank in ranks:
         rank.charge(time_ps, "tail")
     run = CollectiveRun(
+        name=schedule.name,
         time_ps=time_ps,
         rank_ps={cause: sum(rank.ps[cause] for rank in ranks) for cause in CAUSES},
         link_bytes=sum(rank.link.sent_bytes for rank in ranks),

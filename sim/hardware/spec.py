@@ -82,7 +82,16 @@ class ChipSpec:
 
         Names, notes and sources are left out: editing a citation must not void stored results.
         """
-        texts = {"name", "title", "generation", "aliases", "notes", "hbm_type", "provenance", "link"}
+        texts = {
+            "name",
+            "title",
+            "generation",
+            "aliases",
+            "notes",
+            "hbm_type",
+            "provenance",
+            "link",
+        }
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in texts}
         numbers["tensor_flop_per_s"] = dict(self.tensor_flop_per_s)
         if self.link is not None:

@@ -20,6 +20,8 @@ class Op(StrEnum):
     REDUCE_SCATTER = "reduce_scatter"
     ALL_TO_ALL = "alltoall"
     SEND_RECV = "send_recv"
+    DISPATCH = "dispatch"
+    COMBINE = "combine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,8 @@ class Collective:
     """One collective over `ranks` GPUs, `per_node` of them in each node.
 
     `size_bytes` is the largest buffer of one rank: the vector of an all-reduce, the gathered output
-    of an all-gather, the input of a reduce-scatter or all-to-all, the message of a send.
+    of an all-gather, the input of a reduce-scatter or all-to-all, the message of a send,
+    all copies of a rank's tokens of an expert dispatch or combine.
     """
 
     op: Op
@@ -174,8 +177,11 @@ def multicast(what: Collective, *, hops: int) -> Schedule:
 
 
 def direct(what: Collective, *, hops: int, network_hops: int = 1) -> Schedule:
-    """Return an all-to-all or a send in one step: every peer gets its part at once."""
-    if what.op not in (Op.ALL_TO_ALL, Op.SEND_RECV):
+    """Return an all-to-all, or a send, in one step: every peer gets its part at once.
+
+    Parts are equal; what a rank keeps for itself is not sent.
+    """
+    if what.op not in (Op.ALL_TO_ALL, Op.SEND_RECV, Op.DISPATCH, Op.COMBINE):
         raise ValueError(f"{what.op} is not sent at once")
     parts = 1 if what.op is Op.SEND_RECV else what.ranks
     sent = what.size_bytes * (what.ranks - 1) // parts
