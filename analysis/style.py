@@ -27,6 +27,7 @@ CAUSE_COLOURS: Final = MappingProxyType(
         "l2_bandwidth": "#0b6e5d",
         "l2_latency": "#7fd0bd",
         "link": "#8a4fa8",
+        "link_latency": "#c9a6da",
         "launch": "#6b7280",
         "tail": "#c3c8cf",
         "host": "#2b303a",

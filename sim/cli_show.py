@@ -57,13 +57,15 @@ def _first_sentence(path: Path, key: KeyPath) -> str:
 def chip_text(name: str) -> str:
     """Return every number of a chip as its spec has it, with kind and source."""
     chip = load_chip(name, chip_dirs())
-    written = read_toml(find_chip(name, chip_dirs())).data
-    lines = [f"{chip.name}: {chip.title} ({chip.generation}, {chip.hbm_type})"]
-    for section, keys in groupby(chip.provenance, key=lambda dotted: dotted.split(".")[0]):
+    written = read_toml(find_chip(name, chip_dirs()))
+    types = chip.hbm_type if chip.link is None else f"{chip.hbm_type}, {chip.link.type}"
+    lines = [f"{chip.name}: {chip.title} ({chip.generation}, {types})"]
+    for section, keys in groupby(chip.provenance, key=lambda dotted: dotted.rpartition(".")[0]):
         lines += ["", f"[{section}]"]
-        for key in (dotted.split(".")[1] for dotted in keys):
-            kind, source = chip.provenance[f"{section}.{key}"]
-            lines.append(f"{key} = {written[section][key]['value']} ({kind})")
+        for dotted in keys:
+            kind, source = chip.provenance[dotted]
+            value = written.get((*dotted.split("."), "value"))
+            lines.append(f"{dotted.rpartition('.')[2]} = {value} ({kind})")
             lines += wrapped(source, first="    ", rest="    ")
     return "\n".join([*lines, *(line for note in chip.notes for line in ("", *wrapped(note)))])
 

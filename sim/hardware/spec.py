@@ -6,10 +6,11 @@ kind and a source is refused, and so is a chip whose numbers contradict each oth
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -27,6 +28,7 @@ from sim.checking import (
     Text,
 )
 from sim.errors import InputError, SpecError
+from sim.hardware.link_spec import LinkSpec, LinkTable
 from sim.resources import by_alias, display, find_file, named_files
 from sim.toml_source import TomlSource, parse_toml, read_toml
 
@@ -37,7 +39,8 @@ class ChipSpec:
 
     `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
     SM. `tensor_flop_per_s` holds the dense peak by compute format. `provenance` gives kind and
-    source of every number by its dotted key. The mappings must not be changed.
+    source of every number by its dotted key. `link` is None if the spec says nothing of peers. The
+    mappings must not be changed.
     """
 
     name: str
@@ -71,6 +74,7 @@ class ChipSpec:
     cuda_graph_gap_ps: int
     graph_to_graph_gap_ps: int
     kernel_start_ps: int
+    link: LinkSpec | None = None
     provenance: Mapping[str, tuple[str, str]] = field(hash=False)
 
     def fingerprint(self) -> str:
@@ -78,9 +82,20 @@ class ChipSpec:
 
         Names, notes and sources are left out: editing a citation must not void stored results.
         """
-        texts = {"name", "title", "generation", "aliases", "notes", "hbm_type", "provenance"}
+        texts = {
+            "name",
+            "title",
+            "generation",
+            "aliases",
+            "notes",
+            "hbm_type",
+            "provenance",
+            "link",
+        }
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in texts}
         numbers["tensor_flop_per_s"] = dict(self.tensor_flop_per_s)
+        if self.link is not None:
+            numbers["link"] = {**asdict(self.link), "type": None}
         canonical = json.dumps(numbers, sort_keys=True, default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -150,6 +165,7 @@ class _Spec(Table):
     l2: _L2
     hbm: _Hbm
     launch: _Launch
+    link: LinkTable | None = None
 
 
 def available_chips(search_dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -209,6 +225,7 @@ def _chip_of(source: TomlSource, *, stem: str) -> ChipSpec:
     _check_hbm(checker, hbm)
     _check_levels(checker, checker.valid(_L2, ("l2",)), hbm)
     _check_gaps(checker, checker.valid(_Launch, ("launch",)))
+    _check_tiers(checker, spec)
     if spec is None or checker.problems:
         raise checker.error(SpecError)
     return _assembled(spec, _provenance(source))
@@ -252,13 +269,29 @@ def _check_gaps(checker: Checker, launch: _Launch | None) -> None:
         )
 
 
+def _check_tiers(checker: Checker, spec: _Spec | None) -> None:
+    link = spec.link if spec else None
+    reached = link.ranks.value if link else 0
+    for name, tier in (("socket", link and link.socket), ("host", link and link.host)):
+        if tier and tier.ranks.value <= reached:
+            checker.wrong(
+                ("link", name, "ranks", "value"),
+                "joins no more GPUs than a faster way does",
+                expected=f"more than {reached}",
+            )
+        reached = tier.ranks.value if tier else reached
+
+
 def _provenance(source: TomlSource) -> dict[str, tuple[str, str]]:
-    return {
-        f"{section}.{key}": (entry["kind"], entry["source"])
-        for section, table in source.data.items()
-        for key, entry in table.items()
-        if isinstance(entry, dict)
-    }
+    return {key: (entry["kind"], entry["source"]) for key, entry in _cited(source.data, "")}
+
+
+def _cited(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for key, entry in table.items():
+        if isinstance(entry, dict) and "source" in entry:
+            yield prefix + key, entry
+        elif isinstance(entry, dict):
+            yield from _cited(entry, f"{prefix}{key}.")
 
 
 def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
@@ -296,5 +329,6 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         cuda_graph_gap_ps=launch.cuda_graph_gap.value,
         graph_to_graph_gap_ps=launch.graph_to_graph_gap.value,
         kernel_start_ps=launch.kernel_start.value,
+        link=None if spec.link is None else spec.link.spec(),
         provenance=provenance,
     )

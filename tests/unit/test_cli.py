@@ -213,10 +213,17 @@ def test_everything_that_can_be_named_is_listed(call: Call) -> None:
 def test_a_chip_is_shown_with_its_sources(call: Call) -> None:
     """As written in its spec, each number followed by where it comes from."""
     lines = call("show", "chip", "H100_SXM")[1].split("\n")
-    assert lines[0] == "h100-sxm: NVIDIA H100 SXM 80 GB (hopper, HBM3)"
+    assert lines[0] == "h100-sxm: NVIDIA H100 SXM 80 GB (hopper, HBM3, NVLink 4)"
     at = lines.index("count = 132 (spec)")
     assert lines[at - 1] == "[sm]"
     assert lines[at + 1].startswith("    NVIDIA")
+
+
+def test_the_tables_within_a_chip_s_link_are_shown(call: Call) -> None:
+    """A table in a table has a heading of its own."""
+    lines = call("show", "chip", "l40s")[1].split("\n")
+    at = lines.index("[link.socket]")
+    assert lines[at + 1] == "ranks = 4 (estimate)"
 
 
 def test_a_model_is_shown_with_its_layers(call: Call) -> None:

@@ -175,8 +175,8 @@ def test_misspelt_keys_are_told_with_the_nearest() -> None:
         "toy.toml:11:1: sm.max_cta: unknown key (expected one of count, clock, shared_memory, "
         "max_ctas, l2_port_bytes_per_clock, vector_flop_per_s, sfu_ops_per_clock, step_latency; "
         "did you mean 'max_ctas'?)",
-        "toy.toml:35:2: lunch: unknown key (expected one of chip, sm, tensor, l2, hbm, launch; "
-        "did you mean 'launch'?)",
+        "toy.toml:35:2: lunch: unknown key (expected one of chip, sm, tensor, l2, hbm, launch, "
+        "link; did you mean 'launch'?)",
     ]
 
 

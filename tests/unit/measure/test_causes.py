@@ -10,7 +10,7 @@ def test_the_causes_are_those_of_the_ledger_in_the_order_of_the_figures() -> Non
     """Busy first, then waiting from near to far, then what is no kernel's own."""
     assert list(CAUSES) == [
         "tensor", "vector", "sfu", "sync", "hbm_bandwidth", "hbm_latency", "l2_bandwidth",
-        "l2_latency", "link", "launch", "tail", "host",
+        "l2_latency", "link", "link_latency", "launch", "tail", "host",
     ]  # fmt: skip
 
 
