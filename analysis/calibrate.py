@@ -132,7 +132,8 @@ def log_ratios(chip: ChipSpec, samples: Sequence[Sample], jobs: int) -> list[flo
     plans = [Plan(chip, sample.case) for sample in samples]
     found = simulate(set(plans), jobs=jobs)
     return [
-        math.log(found[plan] / sample.measured) for plan, sample in zip(plans, samples, strict=True)
+        math.log(float(found[plan]) / sample.measured)
+        for plan, sample in zip(plans, samples, strict=True)
     ]
 
 

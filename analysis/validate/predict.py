@@ -20,6 +20,8 @@ from sim.run.memo import write as write_memo
 # Cases that a worker takes at once: few enough for a smooth progress bar.
 _CHUNK: Final = 24
 Progress = Callable[[int, int], None]
+# A predicted value, or the reason why there is none.
+Value = float | str
 
 
 class Predictor(StrEnum):
@@ -62,11 +64,17 @@ def predict(
         [
             Prediction(row=row, predicted=None, reason=plan)
             if isinstance(plan, str)
-            else Prediction(row=row, predicted=values[plan])
+            else _prediction(row, values[plan])
             for row, plan in zip(rows, plans, strict=True)
         ]
         for (_, rows), plans in zip(tables, planned, strict=True)
     ]
+
+
+def _prediction(row: Row, value: Value) -> Prediction:
+    if isinstance(value, str):
+        return Prediction(row=row, predicted=None, reason=value)
+    return Prediction(row=row, predicted=value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,8 @@ def simulate(
     jobs: int = 1,
     memo: bool = False,
     progress: Progress | None = None,
-) -> dict[Plan, float]:
-    """Return the predicted value of every plan; plans must differ."""
+) -> dict[Plan, Value]:
+    """Return the predicted value of every plan, or why there is none; plans must differ."""
     by_chip: dict[ChipSpec, list[Case]] = {}
     for plan in sorted(distinct, key=repr):
         by_chip.setdefault(plan.chip, []).append(plan.case)
@@ -122,7 +130,7 @@ def simulate(
         for start in range(0, len(cases), _CHUNK)
     ]
     total = sum(len(task[1]) for task in tasks)
-    values: dict[Plan, float] = {}
+    values: dict[Plan, Value] = {}
     added: list[Entry] = []
     for task, found, entries in _map(tasks, jobs):
         values.update((Plan(task[0], case), v) for case, v in zip(task[1], found, strict=True))
@@ -134,7 +142,7 @@ def simulate(
     return values
 
 
-_Done = tuple[_Task, list[float], list[Entry]]
+_Done = tuple[_Task, list[Value], list[Entry]]
 
 
 def _map(tasks: list[_Task], jobs: int) -> Iterable[_Done]:
@@ -150,16 +158,23 @@ def _map(tasks: list[_Task], jobs: int) -> Iterable[_Done]:
 def _run(task: _Task) -> _Done:
     """Predict the cases of a task; only their values go to the memo on disk, not every kernel."""
     chip, cases, predictor, path = task
-    if predictor is Predictor.ROOFLINE:
-        return task, [case.roofline(chip) for case in cases], []
-    found = []
     kernels = Memo(None)
     with closing(Memo(path)) as memo:
+        found: list[Value] = []
         for case in cases:
-            key = key_of("validate", chip.fingerprint(), case)
+            key = key_of("validate", predictor, chip.fingerprint(), case)
             known = memo.get(key)
             if not isinstance(known, float):
-                known = case.predicted(chip, kernels)
+                known = _predicted(case, chip, predictor, kernels)
                 memo.put(key, known)
             found.append(known)
         return task, found, memo.take_added()
+
+
+def _predicted(case: Case, chip: ChipSpec, predictor: Predictor, kernels: Memo) -> Value:
+    try:
+        if predictor is Predictor.ROOFLINE:
+            return case.roofline(chip)
+        return case.predicted(chip, kernels)
+    except UnpredictableError as error:
+        return str(error)

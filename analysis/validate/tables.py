@@ -8,6 +8,7 @@ from typing import Final
 
 from analysis.validate.case import Case, Row
 from analysis.validate.rows.attention import decode_case, mixed_case, prefill_case
+from analysis.validate.rows.collectives import allreduce_case, alltoall_case
 from analysis.validate.rows.gemm import gemm_case
 from analysis.validate.rows.mla import mla_case
 from analysis.validate.rows.moe import moe_case
@@ -132,6 +133,20 @@ _TABLES: Final = (
         case=streaming_case,
         selections=_by_name("norm activation"),
         key=("gpu", "op", "dtype", "tokens", "hidden", "bytes"),
+    ),
+    Table(
+        name="allreduce",
+        case=allreduce_case,
+        selections=_by_name("allreduce"),
+        key=("gpu", "op", "gpus", "bytes", "framework"),
+    ),
+    Table(
+        name="alltoall",
+        case=alltoall_case,
+        selections=_by_name("alltoall"),
+        key=(
+            "gpu", "framework", "op", "gpus", "bytes", "tokens", "hidden", "topk", "n_experts",
+        ),
     ),
     Table(
         name="decode_e2e",

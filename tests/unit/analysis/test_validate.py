@@ -2,12 +2,13 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from analysis.validate.case import BENCHMARK_ENGINE, KernelCase, Row, Timing, UnpredictableError
+from analysis.validate.case import BENCHMARK_ENGINE, KernelCase, Row, UnpredictableError
 from analysis.validate.command import validate
 from analysis.validate.predict import Plan, Prediction, Predictor, predict, simulate
 from analysis.validate.rows.moe import tokens_per_expert
@@ -70,18 +71,15 @@ def test_a_quantised_gemm_quantises_its_activations_first() -> None:
     assert gemm.a == quantise.outputs[0]
 
 
-def test_a_graph_adds_its_gaps_to_the_kernels() -> None:
-    """One graph of one GEMM: kernel duration plus the graph-to-graph gap."""
+def test_repeats_in_one_graph_share_the_gap_between_graphs() -> None:
     chip = load_chip("h100-sxm", chip_dirs())
-    graph = TABLES["gemm"].case(GEMM_ROW)
-    assert isinstance(graph, KernelCase)
-    kernels = KernelCase(
-        operators=graph.operators, engine=graph.engine, timing=Timing.KERNELS, warm=graph.warm
-    )
-    once = KernelCase(operators=graph.operators, engine=graph.engine, warm=graph.warm)
-    found = simulate({Plan(chip, once), Plan(chip, kernels)})
-    gap_us = found[Plan(chip, once)] - found[Plan(chip, kernels)]
-    assert gap_us == pytest.approx(chip.graph_to_graph_gap_ps / 1e6)
+    case = TABLES["gemm"].case(GEMM_ROW)
+    assert isinstance(case, KernelCase)
+    once, twice = (replace(case, repeats=repeats) for repeats in (1, 2))
+    found = simulate({Plan(chip, once), Plan(chip, twice)})
+    saved_us = float(found[Plan(chip, once)]) - float(found[Plan(chip, twice)])
+    gaps_ps = chip.graph_to_graph_gap_ps - chip.cuda_graph_gap_ps
+    assert saved_us == pytest.approx(gaps_ps / 2 / 1e6)
 
 
 def test_warm_weights_are_read_faster_than_cold_ones() -> None:

@@ -44,7 +44,7 @@ TABLES: dict[str, tuple[int, tuple[str, ...]]] = {
     "norm_activation": (2, ("gpu", "op", "dtype", "tokens", "hidden", "bytes")),
     "allreduce": (2, ("gpu", "op", "gpus", "bytes", "framework")),
     "alltoall": (
-        2, ("gpu", "framework", "op", "gpus", "bytes", "tokens", "hidden", "topk", "n_experts"),
+        1, ("gpu", "framework", "op", "gpus", "bytes", "tokens", "hidden", "topk", "n_experts"),
     ),
     "decode_e2e": (1, ()),
 }  # fmt: skip
