@@ -40,6 +40,18 @@ class RowKernels:
     load_bytes: int
 
 
+class PrefillKernel(StrEnum):
+    """Prefill kernels of chips without bulk copies (Hopper and later all run FlashAttention-3's).
+
+    `flash_attention` is FlashAttention-2 over a paged cache; `flashinfer` packs query heads of a
+    group and takes blocks of 16, 64 or 128 queries and 64 keys; `tensorrt_llm` takes 64 by 64.
+    """
+
+    FLASH_ATTENTION = "flash_attention"
+    FLASHINFER = "flashinfer"
+    TENSORRT_LLM = "tensorrt_llm"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
@@ -49,7 +61,8 @@ class Engine:
     `host_time_ps` is what the host adds to every step between the last kernel and the first, and
     `host_time_per_sequence_ps` what it adds for each sequence of the batch;
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
-    have a CTA per row (None: a grid of vectorised blocks over all rows).
+    have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
+    prefill kernel runs on chips without bulk copies, where engines differ.
     """
 
     name: str
@@ -62,3 +75,4 @@ class Engine:
     host_time_per_sequence_ps: int = 0
     note: str = ""
     row_kernels: RowKernels | None = None
+    prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION

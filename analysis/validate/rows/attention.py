@@ -4,19 +4,28 @@ Decode rows of inference engines include the append of the new keys and values t
 cache is read again by every replay, so it is warm if it fits L2.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from analysis.validate.case import (
+    BENCHMARK_ENGINE,
     KernelCase,
     Row,
     Timing,
     UnpredictableError,
     activation,
+    engine_name,
     number,
 )
+from sim.kernel.engine import PrefillKernel
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Elementwise, Tensor, Traffic
 
+_FLASH: Final = PrefillKernel.FLASH_ATTENTION
+_PREFILL: Final = {
+    "sglang": PrefillKernel.FLASHINFER,
+    "trtllm": PrefillKernel.TENSORRT_LLM,
+}
 _KV: Final = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "int8": "int8"}
 
 
@@ -52,6 +61,7 @@ def prefill_case(row: Row) -> KernelCase:
     profiled = row["source"].startswith("LLMServingSim")
     return KernelCase(
         operators=(attention,) if profiled else (append, attention),
+        engine=replace(BENCHMARK_ENGINE, prefill=_PREFILL.get(engine_name(row), _FLASH)),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
     )
 

@@ -37,7 +37,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case GroupedGemm():
             yield from ((kernel,) for kernel in grouped_candidates(op, target))
         case Attention():
-            yield from lower_attention(op, target, engine.attention)
+            yield from lower_attention(op, target, engine)
         case MlaAttention():
             yield from lower_mla(op, target)
         case Elementwise():

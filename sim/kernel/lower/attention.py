@@ -11,9 +11,10 @@ head, walking the visible KV.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sim.kernel.engine import AttentionVariant
+from sim.kernel.engine import AttentionVariant, Engine
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
+from sim.kernel.lower.prefill import lower_prefill
 from sim.kernel.operators import Attention, MlaAttention, Traffic
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
@@ -68,16 +69,14 @@ def _partials(name: str, size_bytes: int) -> Segment:
     return Segment(name=name, size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS)
 
 
-def lower_attention(
-    op: Attention, target: Target, variant: AttentionVariant
-) -> Iterator[tuple[Kernel, ...]]:
+def lower_attention(op: Attention, target: Target, engine: Engine) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences of one attention operator; there is one per variant."""
     if op.q_len > 1:
-        yield (_prefill(op, target),)
-    elif variant is AttentionVariant.NAIVE:
+        yield (lower_prefill(op, target, engine.prefill),)
+    elif engine.attention is AttentionVariant.NAIVE:
         yield _naive(op, target)
     else:
-        yield _decode(op, target, split_kv=variant is AttentionVariant.FLASH_DECODING)
+        yield _decode(op, target, split_kv=engine.attention is AttentionVariant.FLASH_DECODING)
 
 
 def _visible(op: Attention) -> int:
@@ -189,60 +188,3 @@ def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:
         stage("attention_values", loads=((values, v_bytes, 1), (odds, odds.size_bytes, 1)),
               out=out, count=tiles, width=op.v_dim),
     )  # fmt: skip
-
-
-def _prefill(op: Attention, target: Target) -> Kernel:
-    """Return the causal prefill kernel: CTA kinds by how much context their queries see."""
-    blocks = ceil_div(op.q_len, BLOCK_QUERIES)
-    heads = op.batch * op.n_q_heads
-    group = op.n_q_heads // op.n_kv_heads
-    seen = op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
-    token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * seen)
-    widths = op.qk_dim + op.v_dim
-    ctas_per_sm = 1 if target.bulk_copy else 2
-    causal = _causal_kinds(op)
-    asked = group * sum(count * tokens for count, tokens in causal)
-    sharers = max(1, min(asked // seen, target.sm_count * ctas_per_sm))
-    kinds = []
-    for count, tokens in causal:
-        phase = Phase(
-            round_trips=2,
-            loads=(
-                Load(segment=0, size_bytes=token_bytes * tokens, sharers=sharers),
-                Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, heads * blocks)),
-            ),
-            tensor_flop=2 * BLOCK_QUERIES * widths * tokens,
-            vector_flop=SOFTMAX_FLOP * BLOCK_QUERIES * tokens,
-            sfu_ops=BLOCK_QUERIES * tokens,
-            stores=(Store(segment=2, size_bytes=ceil_div(op.out.size_bytes, heads * blocks)),),
-            overlapped=target.bulk_copy,
-        )
-        kinds.append(
-            CtaKind(
-                count=heads * count,
-                phases=(phase,),
-                buffer_bytes=target.shared_memory_bytes // ctas_per_sm // 2,
-            )
-        )
-    return Kernel(
-        name="flash_prefill",
-        operator=op.name,
-        part=op.part,
-        kinds=tuple(kinds),
-        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), segment_of(op.out)),
-        ctas_per_sm=ctas_per_sm,
-        flop=operator_flop(op),
-    )
-
-
-def _causal_kinds(op: Attention) -> list[tuple[int, int]]:
-    """Return (query blocks, tokens that each sees), longest first, neighbours taken together."""
-    blocks = ceil_div(op.q_len, BLOCK_QUERIES)
-    together = ceil_div(blocks, _CAUSAL_KINDS)
-    kinds = []
-    for first in range(blocks, 0, -together):
-        last = max(0, first - together)
-        seen = op.context - op.q_len + (first + last + 1) * BLOCK_QUERIES // 2
-        tokens = min(seen, op.context, (op.window or op.context) + BLOCK_QUERIES)
-        kinds.append((first - last, tokens))
-    return kinds
