@@ -35,4 +35,5 @@ def _throughput_ps(phase: Phase, spec: ChipSpec) -> int:
 
 
 def _serial_ps(phase: Phase, spec: ChipSpec) -> int:
-    return phase.round_trips * spec.l2_latency_ps + phase.steps * spec.step_latency_ps
+    chain_ps = phase.round_trips * spec.l2_latency_ps + phase.steps * spec.step_latency_ps
+    return chain_ps + (sum(phase_pipe_times(phase, spec)) if phase.in_order else 0)

@@ -110,11 +110,9 @@ def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePl
     total_bytes = phase.load_bytes
     edges = [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
     n_loads = len(phase.loads)
-    totals = (
-        *(load.size_bytes for load in phase.loads),
-        *phase_pipe_times(phase, spec),
-        phase.steps * spec.step_latency_ps,
-    )
+    pipes = phase_pipe_times(phase, spec)
+    chain_ps = phase.steps * spec.step_latency_ps + (sum(pipes) if phase.in_order else 0)
+    totals = (*(load.size_bytes for load in phase.loads), *pipes, chain_ps)
     columns = [_pieces(total, edges) for total in totals]
     port_per_s = spec.l2_port_bytes_per_clock * spec.clock_hz
     # Most granules of a phase are equal: each distinct one is made once.

@@ -58,15 +58,16 @@ def gemm_candidates(op: Gemm, target: Target) -> Iterator[tuple[Kernel, ...]]:
     largest = fit_tile(op.m, tiles)
     for tokens in (tile for tile in tiles if largest // 4 <= tile <= largest):
         for rows in TILES_N:
+            if not target.bulk_copy and op.m>64 and (tokens<64): continue
             if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
                 yield from _tiled(op, target, rows, tokens)
 
 
 def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
-    k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format)
+    k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format) // _BARRIERS[target.bulk_copy]
     stage = op.weight_format.bytes_of(tile_n * k_tile)
     stage += min(tile_m, op.m) * k_tile * activation_bytes(op.weight_format)
-    k_steps = ceil_div(op.k, k_tile)
+    k_steps = ceil_div(op.k * activation_bytes(op.weight_format), _STAGE_ROW_BYTES)
     tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
     for pipeline in pipelines(target, stage):
         for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
@@ -161,5 +162,6 @@ def _phases(
         vector_flop=dequantise,
         stores=(Store(segment=2, size_bytes=partial_bytes if split > 1 else out_bytes),),
         overlapped=target.bulk_copy,
+        in_order=not target.bulk_copy,
     )
     return (phase,)

@@ -8,7 +8,7 @@ from sim.units import ceil_div
 
 # Pipeline depth of shipped GEMM kernels: cuBLAS Ampere kernels are named ..._stages_64x3 to
 # 64x6; CUTLASS Hopper builders fill shared memory ("StageCountAutoCarveout").
-_STAGES = {False: 6, True: 12}
+_STAGES = {False: 12, True: 12}
 _FEWEST_STAGES = 2
 # Shared memory that a CTA needs beside its pipeline (epilogue staging, barriers).
 _RESERVED_BYTES = 8 * 1024
