@@ -154,9 +154,9 @@ def _pieces(total: int, edges: list[int]) -> list[int]:
 def phase_pipe_times(phase: Phase, spec: ChipSpec) -> tuple[int, ...]:
     """Return the ps on each pipe of one SM; overlapped pipes hide behind the longest."""
     sms = spec.sm_count
-    sustained = spec.sustained_fraction
     tensor = 0
     if phase.tensor_flop:
+        sustained = spec.sustained(phase.compute)
         rate = spec.tensor_flop_per_s[phase.compute] * sustained.numerator
         tensor = work_ps(phase.tensor_flop * sms * sustained.denominator, rate)
     vector = work_ps(phase.vector_flop * sms, spec.vector_flop_per_s)

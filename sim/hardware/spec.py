@@ -36,7 +36,8 @@ class ChipSpec:
     """One chip, in base units; every time in ps, every rate per second for the whole chip.
 
     `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
-    SM. `tensor_flop_per_s` holds the dense peak by compute format. `provenance` gives kind and
+    SM. `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
+    fraction of their own use `sustained_fraction`. `provenance` gives kind and
     source of every number by its dotted key. The mappings must not be changed.
     """
 
@@ -55,6 +56,8 @@ class ChipSpec:
     step_latency_ps: int
     tensor_flop_per_s: Mapping[str, int] = field(hash=False)
     sustained_fraction: Fraction
+    sustained_fp8: Fraction | None = None
+    sustained_int8: Fraction | None = None
     l2_bytes: int
     l2_bytes_per_s: int
     l2_latency_ps: int
@@ -72,6 +75,11 @@ class ChipSpec:
     graph_to_graph_gap_ps: int
     kernel_start_ps: int
     provenance: Mapping[str, tuple[str, str]] = field(hash=False)
+
+    def sustained(self, compute: str) -> Fraction:
+        """Return the share of the tensor peak of a compute format that long GEMMs sustain."""
+        own = {"fp8": self.sustained_fp8, "int8": self.sustained_int8}.get(compute)
+        return self.sustained_fraction if own is None else own
 
     def fingerprint(self) -> str:
         """Return a sha256 of every number that can change a simulated time, stable for ever.
@@ -111,6 +119,8 @@ class _Tensor(Table):
     int8: Cited[FlopRate] | None = None
     fp4: Cited[FlopRate] | None = None
     sustained_fraction: Cited[Ratio]
+    sustained_fp8: Cited[Ratio] | None = None
+    sustained_int8: Cited[Ratio] | None = None
 
     def rates(self) -> dict[str, int]:
         """Return the dense peak by compute format, of the formats this chip has."""
@@ -280,6 +290,8 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         step_latency_ps=sm.step_latency.value,
         tensor_flop_per_s=tensor.rates(),
         sustained_fraction=tensor.sustained_fraction.value,
+        sustained_fp8=tensor.sustained_fp8.value if tensor.sustained_fp8 else None,
+        sustained_int8=tensor.sustained_int8.value if tensor.sustained_int8 else None,
         l2_bytes=l2.capacity.value,
         l2_bytes_per_s=l2.bandwidth.value,
         l2_latency_ps=l2.latency.value,

@@ -36,6 +36,15 @@ class RowKernels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixedTile:
+    """The GEMM tile for up to `most_tokens` tokens: `rows` of the weight by `tokens`."""
+
+    most_tokens: int
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
 
@@ -43,7 +52,9 @@ class Engine:
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
     `host_time_ps` is what the host adds to every step between the last kernel and the first;
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
-    have a CTA per row (None: a grid of vectorised blocks over all rows).
+    have a CTA per row (None: a grid of vectorised blocks over all rows). GEMMs of 8-bit activations
+    take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA
+    an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
     """
 
     name: str
@@ -55,3 +66,4 @@ class Engine:
     kv_block_tokens: int
     note: str = ""
     row_kernels: RowKernels | None = None
+    fixed_tiles: tuple[FixedTile, ...] = ()

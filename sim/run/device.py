@@ -13,9 +13,9 @@ from sim.kernel.operators import Operator, Traffic
 from sim.run.memo import Memo, key_of
 
 # How many of a tuner's candidates are simulated; the others are ranked out by the estimate.
-SIMULATED_CANDIDATES = 3
+SIMULATED_CANDIDATES = 2
 # A candidate whose guess is further behind the best guess is not simulated.
-_WORTH_A_TRY = 1.15
+_WORTH_A_TRY = 1.03
 
 Sequences = list[tuple[Kernel, ...]]
 

@@ -23,7 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from sim.kernel.engine import RowKernels
+from sim.kernel.engine import Engine, FixedTile, RowKernels
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
 
@@ -43,8 +43,18 @@ _FORMATS: Final = {
 # Profilers of single kernels: their times hold no gaps and no quantisation kernel.
 _PROFILED: Final = frozenset({"torch", "sarathi"})
 _REPEATS: Final = MappingProxyType({"vllm": 6, "sglang": 6, "trtllm": 5, "cublaslt": 100})
+_DISPATCHED: Final = frozenset({"vllm", "sglang"})
 _TENSORRT_LAYERS: Final = frozenset({"int8", "int4"})
 _ENGINE: Final = replace(BENCHMARK_ENGINE, row_kernels=RowKernels(threads=256, load_bytes=32))
+# vLLM and SGLang dispatch 8-bit GEMMs to CUTLASS tiles by m (scaled_mm_c2x and c3x; fp8_gemm_kernel).
+_SMALL_TILES: Final = (
+    FixedTile(most_tokens=16, rows=64, tokens=16),
+    FixedTile(most_tokens=64, rows=64, tokens=64),
+    FixedTile(most_tokens=128, rows=128, tokens=64),
+)
+_LARGE_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=128)
+_ADA_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=64)
+_ADA: Final = frozenset({"L40S", "RTX4090"})
 
 
 def gemm_case(row: Row) -> KernelCase:
@@ -63,12 +73,19 @@ def gemm_case(row: Row) -> KernelCase:
     warm = row.get("l2") == "warm" and timing is Timing.GRAPH
     single = name == "trtllm" and row["framework"] != "trtllm-1.0.0" and not warm
     return KernelCase(
-        operators=(*quantise, op) if timing is Timing.GRAPH else (op,),
-        engine=_ENGINE,
+        operators=(*quantise, op) if timing is Timing.GRAPH and name != "cublaslt" else (op,),
+        engine=_engine(row, fmt),
         timing=timing,
         warm=(op.weight,) if warm else (),
         repeats=1 if single else _REPEATS.get(name, 1),
     )
+
+
+def _engine(row: Row, fmt: WeightFormat) -> Engine:
+    if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
+        return _ENGINE
+    middle = (_ADA_TILE,) if row["gpu"] in _ADA else ()
+    return replace(_ENGINE, fixed_tiles=(*_SMALL_TILES, *middle, _LARGE_TILE))
 
 
 def _shape(row: Row) -> tuple[int, int, int]:

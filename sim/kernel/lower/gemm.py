@@ -7,8 +7,9 @@ float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLA
 `splitKreduce_kernel` on Ampere, Ada and Hopper alike).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from sim.kernel.engine import FixedTile
 from sim.kernel.formats import WeightFormat
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing, splits
@@ -26,6 +27,8 @@ _STAGE_ROW_BYTES = 128
 # K at a time (cuBLAS names them ..._32x5, ..._32x6). Replayed GEMMs of m = 2, n = k = 128 to 1024 with
 # weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K.
 _BARRIERS = {False: 2, True: 1}
+# Ampere tensor-core kernels for more tokens than this have no smaller token tile (cuBLAS: 64x64 up).
+_FEWEST_TOKENS = 64
 # Accumulators of larger tiles do not fit the register file of one CTA.
 _LARGEST_TILE = 256 * 128
 # The first CTAs fetch long unrolled code and descriptors into cold instruction and constant caches:
@@ -52,24 +55,35 @@ def activation_bytes(fmt: WeightFormat) -> int:
     return 1 if fmt.quantises_activations else 2
 
 
-def gemm_candidates(op: Gemm, target: Target) -> Iterator[tuple[Kernel, ...]]:
+def gemm_candidates(
+    op: Gemm, target: Target, fixed_tiles: Sequence[FixedTile] = ()
+) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences a tuner would try for `op`: tiles, pipelines and K splits."""
+    if fixed_tiles and op.weight_format.quantises_activations:
+        tile = next((t for t in fixed_tiles if op.m <= t.most_tokens), fixed_tiles[-1])
+        shape = (tile.rows, tile.tokens)
+        *_, deepest = pipelines(target, _stage_bytes(op, target, *shape))
+        yield build_gemm(op, target, shape, 1, deepest)
+        return
     tiles = TILES_M[target.bulk_copy]
     largest = fit_tile(op.m, tiles)
-    for tokens in (tile for tile in tiles if largest // 4 <= tile <= largest):
+    fewest = 0 if target.bulk_copy or op.m <= _FEWEST_TOKENS else _FEWEST_TOKENS
+    for tokens in (tile for tile in tiles if max(fewest, largest // 4) <= tile <= largest):
         for rows in TILES_N:
-            if not target.bulk_copy and op.m>64 and (tokens<64): continue
             if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
                 yield from _tiled(op, target, rows, tokens)
 
 
+def _stage_bytes(op: Gemm, target: Target, tile_n: int, tile_m: int) -> int:
+    width = activation_bytes(op.weight_format)
+    k_tile = _STAGE_ROW_BYTES // width // _BARRIERS[target.bulk_copy]
+    return op.weight_format.bytes_of(tile_n * k_tile) + min(tile_m, op.m) * k_tile * width
+
+
 def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
-    k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format) // _BARRIERS[target.bulk_copy]
-    stage = op.weight_format.bytes_of(tile_n * k_tile)
-    stage += min(tile_m, op.m) * k_tile * activation_bytes(op.weight_format)
     k_steps = ceil_div(op.k * activation_bytes(op.weight_format), _STAGE_ROW_BYTES)
     tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
-    for pipeline in pipelines(target, stage):
+    for pipeline in pipelines(target, _stage_bytes(op, target, tile_n, tile_m)):
         for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
             yield build_gemm(op, target, (tile_n, tile_m), split, pipeline)
 
