@@ -39,9 +39,10 @@ _SETUP_ROUND_TRIPS = 3
 _REDUCED_VALUES = 1024
 _REDUCTIONS_PER_SM = 8
 _MOST_REDUCTIONS = 64
-# ALU work to turn a packed weight into a multiply operand (shift, mask, scale: about two
-# instructions a weight, each worth two FLOP of the fp32 pipe).
-DEQUANTISE_FLOP = 4
+# ALU work to turn a packed weight into a multiply operand: about one instruction a weight, worth two
+# FLOP of the fp32 pipe (interleaved layouts, byte permutes and paired multiply-adds: FasterTransformer
+# and TensorRT-LLM fpA_intB, Marlin).
+DEQUANTISE_FLOP = 2
 
 
 def segment_of(tensor: Tensor, size_bytes: int | None = None) -> Segment:
