@@ -8,6 +8,7 @@ float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLA
 """
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 from sim.kernel.engine import FixedTile
 from sim.kernel.formats import WeightFormat
@@ -23,10 +24,12 @@ TILES_N = (64, 128, 256)
 TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 # A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
 _STAGE_ROW_BYTES = 128
-# Barriers, and chains of dependent instructions, per stage row: Ampere kernels advance by 64 bytes of
-# K at a time (cuBLAS names them ..._32x5, ..._32x6). Replayed GEMMs of m = 2, n = k = 128 to 1024 with
-# weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K.
-_BARRIERS = {False: 2, True: 1}
+# Ampere kernels advance by 64 bytes of K at a time (cuBLAS names them ..._32x5, ..._32x6).
+_ROW_PARTS = {False: 2, True: 1}
+# Chains of dependent instructions per stage row. Replayed GEMMs of m = 2, n = k = 128 to 1024 with weights
+# in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K, against step latencies
+# of 130, 76 and 70 ns (aiconfigurator-core 0.12.0, read 2026-11-23).
+_BARRIERS = {False: Fraction(2), True: Fraction(9, 7)}
 # Ampere tensor-core kernels for more tokens than this have no smaller token tile (cuBLAS: 64x64 up).
 _FEWEST_TOKENS = 64
 # Accumulators of larger tiles do not fit the register file of one CTA.
@@ -77,7 +80,7 @@ def gemm_candidates(
 
 def _stage_bytes(op: Gemm, target: Target, tile_n: int, tile_m: int) -> int:
     width = activation_bytes(op.weight_format)
-    k_tile = _STAGE_ROW_BYTES // width // _BARRIERS[target.bulk_copy]
+    k_tile = _STAGE_ROW_BYTES // width // _ROW_PARTS[target.bulk_copy]
     return op.weight_format.bytes_of(tile_n * k_tile) + min(tile_m, op.m) * k_tile * width
 
 
@@ -165,7 +168,7 @@ def _phases(
     phase = Phase(
         round_trips=1,
         steps=ceil_div(
-            k_share * activation_bytes(op.weight_format) * _BARRIERS[target.bulk_copy],
+            int(k_share * activation_bytes(op.weight_format) * _BARRIERS[target.bulk_copy]),
             _STAGE_ROW_BYTES,
         ),
         loads=(
