@@ -25,6 +25,8 @@ _QUICK_RESTART = 2
 _PER_BUFFER_IF_SCARCE = 12
 _AMPLE = 4
 _SMALLEST_BYTES = 1024
+# The most granules of a CTA's loop, where its bytes in flight are ample.
+_LONGEST_LOOP = 64
 _FEWEST_PER_BUFFER = 2
 
 
@@ -76,10 +78,17 @@ def granule_bytes(kernel: Kernel, spec: ChipSpec, scale: Fraction) -> int:
     return max(1, int(size * scale))
 
 
+def _in_flight(kernel: Kernel, spec: ChipSpec) -> int:
+    buffer = min(kind.buffer_bytes for kind in kernel.kinds)
+    return buffer * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
+
+
+def _covered(spec: ChipSpec) -> int:
+    return spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
+
+
 def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
-    in_flight = buffer_bytes * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
-    covered = spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
-    if in_flight < _AMPLE * covered:
+    if _in_flight(kernel, spec) < _AMPLE * _covered(spec):
         return _PER_BUFFER_IF_SCARCE
     refills = kernel.requested_bytes // (spec.sm_count * buffer_bytes)
     restart = max(phase.round_trips for _, phase in kernel.phases())
@@ -90,19 +99,31 @@ def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
 def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPlan, ...]:
     """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`."""
     plans, key = [], 0
+    ample = _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
     for kind in kernel.kinds:
-        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER))
+        stretch = _stretch(kind, size_bytes) if ample else 1
+        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
         phases = []
         for phase in kind.phases:
             phases.append(_plan_phase(phase, spec, key, largest))
             key += 1
-        plans.append(CtaPlan(phases=tuple(phases), buffer_bytes=_buffer(kind, phases)))
+        plans.append(CtaPlan(phases=tuple(phases), buffer_bytes=_buffer(kind, phases, stretch)))
     return tuple(plans)
 
 
-def _buffer(kind: CtaKind, phases: list[PhasePlan]) -> int:
+def _stretch(kind: CtaKind, size_bytes: int) -> int:
+    """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
+
+    Where bytes in flight are ample, a loop of many refills runs at the pace of its pipes or of the
+    memory, whatever the buffer: larger pieces save events and move its ends only.
+    """
+    longest = max(phase.load_bytes for phase in kind.phases)
+    return max(1, longest // (_LONGEST_LOOP * size_bytes))
+
+
+def _buffer(kind: CtaKind, phases: list[PhasePlan], stretch: int) -> int:
     largest = max((g.total_bytes for phase in phases for g in phase.granules), default=0)
-    return max(kind.buffer_bytes, largest)
+    return max(kind.buffer_bytes * stretch, largest)
 
 
 def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePlan:
