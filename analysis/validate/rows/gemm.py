@@ -1,7 +1,7 @@
 """Rows of gemm.csv: one weight matrix times `m` tokens.
 
-aiconfigurator replays graphs of several GEMMs whose weights are copies: six (vLLM, SGLang), five, or,
-where one copy fills L2, one (TensorRT-LLM). Its int8 and int4 rows are times of one layer of a
+aiconfigurator replays graphs of several GEMMs whose weights are copies: six (vLLM, SGLang), five,
+or one where a copy fills L2 (TensorRT-LLM). Its int8 and int4 rows are times of one layer of a
 TensorRT engine, after layers of 300 MB each, and hold no quantisation kernel; its fp8 rows include
 the quantisation of the 16-bit activations: with a static scale in vLLM, per token in SGLang, per
 tensor in TensorRT-LLM (collectors of aiconfigurator, read 2026-11-23). LLMServingSim and Vidur
@@ -46,7 +46,7 @@ _REPEATS: Final = MappingProxyType({"vllm": 6, "sglang": 6, "trtllm": 5, "cublas
 _DISPATCHED: Final = frozenset({"vllm", "sglang"})
 _TENSORRT_LAYERS: Final = frozenset({"int8", "int4"})
 _ENGINE: Final = replace(BENCHMARK_ENGINE, row_kernels=RowKernels(threads=256, load_bytes=32))
-# vLLM and SGLang dispatch 8-bit GEMMs to CUTLASS tiles by m (scaled_mm_c2x and c3x; fp8_gemm_kernel).
+# vLLM (scaled_mm_c2x, _c3x) and SGLang (fp8_gemm_kernel) dispatch 8-bit GEMMs by m to tiles.
 _SMALL_TILES: Final = (
     FixedTile(most_tokens=16, rows=64, tokens=16),
     FixedTile(most_tokens=64, rows=64, tokens=64),

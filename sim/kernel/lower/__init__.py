@@ -38,13 +38,17 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             yield from lower_attention(op, target, engine.attention)
         case MlaAttention():
             yield from lower_mla(op, target)
-        case Elementwise(rows=rows) if rows and engine.row_kernels:
-            yield (lower_rows(op, target, engine.row_kernels),)
         case Elementwise():
-            yield (lower_elementwise(op, target),)
+            yield (_elementwise(op, target, engine),)
         case StateUpdate():
             yield (lower_state_update(op, target),)
         case ChunkedScan():
             yield (lower_scan(op, target),)
         case _:
             raise InvariantError(f"no lowering for operator {op!r}")
+
+
+def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:
+    if op.rows and engine.row_kernels:
+        return lower_rows(op, target, engine.row_kernels)
+    return lower_elementwise(op, target)

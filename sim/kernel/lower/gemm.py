@@ -26,14 +26,15 @@ TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 _STAGE_ROW_BYTES = 128
 # Ampere kernels advance by 64 bytes of K at a time (cuBLAS names them ..._32x5, ..._32x6).
 _ROW_PARTS = {False: 2, True: 1}
-# Chains of dependent instructions per stage row. Replayed GEMMs of m = 2, n = k = 128 to 1024 with weights
-# in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K, against step latencies
-# of 130, 76 and 70 ns (aiconfigurator-core 0.12.0, read 2026-11-23).
-_BARRIERS = {False: Fraction(2), True: Fraction(9, 7)}
-# Ampere tensor-core kernels for more tokens than this have no smaller token tile (cuBLAS: 64x64 up).
+# Chains of dependent instructions per stage row. Replayed GEMMs of m = 2, n = k = 128 to 1024 with
+# weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K, against step
+# latencies of 130, 76 and 70 ns (aiconfigurator-core 0.12.0, read 2026-11-23).
+_CHAINS = {False: Fraction(2), True: Fraction(9, 7)}
+# Ampere kernels for more tokens than this have no smaller token tile (cuBLAS: 64x64 up).
 _FEWEST_TOKENS = 64
-# Accumulators of larger tiles do not fit the register file of one CTA.
+# Accumulators of larger tiles do not fit the register file of one CTA, or of two.
 _LARGEST_TILE = 256 * 128
+_LARGEST_PAIRED_TILE = 128 * 128
 # The first CTAs fetch long unrolled code and descriptors into cold instruction and constant caches:
 # what the smallest GEMMs (128 x 128, replayed) take beyond a kernel that does nothing is 0.55 to
 # 0.7 us on A100, H100 and L40S (aiconfigurator-core 0.12.0, read 2026-11-23).
@@ -42,9 +43,9 @@ _SETUP_ROUND_TRIPS = 3
 _REDUCED_VALUES = 1024
 _REDUCTIONS_PER_SM = 8
 _MOST_REDUCTIONS = 64
-# ALU work to turn a packed weight into a multiply operand: about one instruction a weight, worth two
-# FLOP of the fp32 pipe (interleaved layouts, byte permutes and paired multiply-adds: FasterTransformer
-# and TensorRT-LLM fpA_intB, Marlin).
+# ALU work to turn a packed weight into a multiply operand: about one instruction a weight, worth
+# two FLOP of the fp32 pipe (interleaved layouts, byte permutes and paired multiply-adds, as in
+# fpA_intB of FasterTransformer and TensorRT-LLM, and in Marlin).
 DEQUANTISE_FLOP = 2
 
 
@@ -66,7 +67,7 @@ def gemm_candidates(
     if fixed_tiles and op.weight_format.quantises_activations:
         tile = next((t for t in fixed_tiles if op.m <= t.most_tokens), fixed_tiles[-1])
         shape = (tile.rows, tile.tokens)
-        *_, deepest = pipelines(target, _stage_bytes(op, target, *shape))
+        *_, deepest = _pipelines(op, target, *shape)
         yield build_gemm(op, target, shape, 1, deepest)
         return
     tiles = TILES_M[target.bulk_copy]
@@ -78,16 +79,25 @@ def gemm_candidates(
                 yield from _tiled(op, target, rows, tokens)
 
 
-def _stage_bytes(op: Gemm, target: Target, tile_n: int, tile_m: int) -> int:
-    width = activation_bytes(op.weight_format)
-    k_tile = _STAGE_ROW_BYTES // width // _ROW_PARTS[target.bulk_copy]
-    return op.weight_format.bytes_of(tile_n * k_tile) + min(tile_m, op.m) * k_tile * width
+def _pipelines(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Pipeline]:
+    """Yield the pipelines of a tile.
+
+    The accumulators of two large tiles do not fit an SM; Hopper kernels start the next tile while
+    they store the last one, which two CTAs stand for.
+    """
+    width, parts = activation_bytes(op.weight_format), _ROW_PARTS[target.bulk_copy]
+    k_tile = _STAGE_ROW_BYTES // width // parts
+    stage = op.weight_format.bytes_of(tile_n * k_tile) + min(tile_m, op.m) * k_tile * width
+    paired = target.bulk_copy or tile_n * tile_m <= _LARGEST_PAIRED_TILE
+    for pipeline in pipelines(target, stage, parts=parts):
+        if paired or pipeline.ctas_per_sm == 1:
+            yield pipeline
 
 
 def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
     k_steps = ceil_div(op.k * activation_bytes(op.weight_format), _STAGE_ROW_BYTES)
     tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
-    for pipeline in pipelines(target, _stage_bytes(op, target, tile_n, tile_m)):
+    for pipeline in _pipelines(op, target, tile_n, tile_m):
         for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
             yield build_gemm(op, target, (tile_n, tile_m), split, pipeline)
 
@@ -168,7 +178,7 @@ def _phases(
     phase = Phase(
         round_trips=1,
         steps=ceil_div(
-            int(k_share * activation_bytes(op.weight_format) * _BARRIERS[target.bulk_copy]),
+            int(k_share * activation_bytes(op.weight_format) * _CHAINS[target.bulk_copy]),
             _STAGE_ROW_BYTES,
         ),
         loads=(

@@ -45,7 +45,7 @@ def lower_rows(op: Elementwise, target: Target, engine: RowKernels) -> Kernel:
         vector_flop=ceil_div(op.vector_flop, op.rows),
         sfu_ops=ceil_div(op.sfu_ops, op.rows),
     )
-    phases = (work,)
+    phases: tuple[Phase, ...] = (work,)
     if not ROW_KINDS.isdisjoint(op.kind.split("+")):
         phases = (replace(work, stores=()), Phase(round_trips=1, steps=steps, stores=stores))
     kind = CtaKind(
