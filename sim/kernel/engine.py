@@ -45,6 +45,14 @@ class FixedTile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TileSet:
+    """The GEMM kernels of a library to choose from: weight rows of tiles, and K splits."""
+
+    rows: tuple[int, ...]
+    most_splits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
 
@@ -54,7 +62,8 @@ class Engine:
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
     have a CTA per row (None: a grid of vectorised blocks over all rows). GEMMs of 8-bit activations
     take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA
-    an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
+    an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned). `tile_set` limits
+    what all other GEMMs are tuned over.
     """
 
     name: str
@@ -67,3 +76,4 @@ class Engine:
     note: str = ""
     row_kernels: RowKernels | None = None
     fixed_tiles: tuple[FixedTile, ...] = ()
+    tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)

@@ -23,7 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from sim.kernel.engine import Engine, FixedTile, RowKernels
+from sim.kernel.engine import Engine, FixedTile, RowKernels, TileSet
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
 
@@ -54,6 +54,17 @@ _SMALL_TILES: Final = (
 )
 _LARGE_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=128)
 _ADA_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=64)
+# TensorRT-LLM's tiles for int8 x int8 (int8_gemm) and for packed weights (fpA_intB): up to 128 rows;
+# the latter split K up to sevenfold.
+_SMOOTH_QUANT: Final = replace(_ENGINE, tile_set=TileSet(rows=(64, 128), most_splits=1))
+_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=7))
+_LAYER_ENGINES: Final = MappingProxyType(
+    {"int8_w8a8": _SMOOTH_QUANT, "int8": _WEIGHT_ONLY, "int4": _WEIGHT_ONLY}
+)
+# Its block-scaled fp8 kernel for Ada has one tile.
+_ADA_BLOCKS: Final = replace(
+    _ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=128, tokens=64),)
+)
 _ADA: Final = frozenset({"L40S", "RTX4090"})
 
 
@@ -82,6 +93,10 @@ def gemm_case(row: Row) -> KernelCase:
 
 
 def _engine(row: Row, fmt: WeightFormat) -> Engine:
+    if fmt.name in _LAYER_ENGINES:
+        return _LAYER_ENGINES[fmt.name]
+    if fmt.name == "fp8_block" and row["gpu"] in _ADA:
+        return _ADA_BLOCKS
     if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
         return _ENGINE
     middle = (_ADA_TILE,) if row["gpu"] in _ADA else ()

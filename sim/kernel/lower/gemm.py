@@ -10,7 +10,7 @@ float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLA
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from sim.kernel.engine import FixedTile
+from sim.kernel.engine import FixedTile, TileSet
 from sim.kernel.formats import WeightFormat
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing, splits
@@ -19,7 +19,7 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-TILES_N = (64, 128, 256)
+ANY_TILE = TileSet(rows=(64, 128, 256), most_splits=32)
 # Token tiles: Ampere and Ada kernels come in powers of two, wgmma takes any multiple of 8.
 TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 # A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
@@ -61,7 +61,10 @@ def activation_bytes(fmt: WeightFormat) -> int:
 
 
 def gemm_candidates(
-    op: Gemm, target: Target, fixed_tiles: Sequence[FixedTile] = ()
+    op: Gemm,
+    target: Target,
+    fixed_tiles: Sequence[FixedTile] = (),
+    tile_set: TileSet = ANY_TILE,
 ) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences a tuner would try for `op`: tiles, pipelines and K splits."""
     if fixed_tiles and op.weight_format.quantises_activations:
@@ -74,9 +77,9 @@ def gemm_candidates(
     largest = fit_tile(op.m, tiles)
     fewest = 0 if target.bulk_copy or op.m <= _FEWEST_TOKENS else _FEWEST_TOKENS
     for tokens in (tile for tile in tiles if max(fewest, largest // 4) <= tile <= largest):
-        for rows in TILES_N:
+        for rows in tile_set.rows:
             if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
-                yield from _tiled(op, target, rows, tokens)
+                yield from _tiled(op, target, (rows, tokens), tile_set.most_splits)
 
 
 def _pipelines(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Pipeline]:
@@ -94,12 +97,16 @@ def _pipelines(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[P
             yield pipeline
 
 
-def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
+def _tiled(
+    op: Gemm, target: Target, tile: tuple[int, int], most_splits: int
+) -> Iterator[tuple[Kernel, ...]]:
+    tile_n, tile_m = tile
     k_steps = ceil_div(op.k * activation_bytes(op.weight_format), _STAGE_ROW_BYTES)
     tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
     for pipeline in _pipelines(op, target, tile_n, tile_m):
-        for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
-            yield build_gemm(op, target, (tile_n, tile_m), split, pipeline)
+        found = splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm)
+        for split in sorted({min(split, most_splits) for split in found}):
+            yield build_gemm(op, target, tile, split, pipeline)
 
 
 def build_gemm(
