@@ -13,9 +13,6 @@ from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
 from sim.units import PS_PER_S, ceil_div, work_ps
 
 PIPES = ("tensor", "vector", "sfu")
-# What an SM issues of its tensor peak when power does not limit it: fp8 block-scaled GEMMs of a few
-# CTAs on L40S run at .93 (aiconfigurator-core 0.12.0, read 2026-11-23).
-_ISSUED = Fraction(93, 100)
 
 # Enough granules per SM, and per CTA buffer, for a smooth pipeline (docs/decisions/0010).
 _GRANULES_PER_SM = 40
@@ -28,8 +25,11 @@ _QUICK_RESTART = 2
 _PER_BUFFER_IF_SCARCE = 12
 _AMPLE = 4
 _SMALLEST_BYTES = 1024
-# The most granules of a CTA's loop, where its bytes in flight are ample.
+# The most granules of a CTA's loop where its bytes in flight are ample, of all loops that one slot
+# of an SM runs in turn, and the fewest that a loop is left with.
 _LONGEST_LOOP = 64
+_MOST_PER_SLOT = 512
+_SHORTEST_LOOP = 16
 _FEWEST_PER_BUFFER = 2
 
 
@@ -102,10 +102,11 @@ def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
 def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPlan, ...]:
     """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`."""
     plans, key = [], 0
+    waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     busy_sms = min(spec.sm_count, kernel.n_ctas)
     ample = _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
     for kind in kernel.kinds:
-        stretch = _stretch(kind, size_bytes) if ample else 1
+        stretch = _stretch(kind, size_bytes, waves) if ample else 1
         largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
         phases = []
         for phase in kind.phases:
@@ -115,14 +116,15 @@ def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPla
     return tuple(plans)
 
 
-def _stretch(kind: CtaKind, size_bytes: int) -> int:
+def _stretch(kind: CtaKind, size_bytes: int, waves: int) -> int:
     """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
 
     Where bytes in flight are ample, a loop of many refills runs at the pace of its pipes or of the
     memory, whatever the buffer: larger pieces save events and move its ends only.
     """
     longest = max(phase.load_bytes for phase in kind.phases)
-    return max(1, longest // (_LONGEST_LOOP * size_bytes))
+    most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
+    return max(1, longest // (most * size_bytes))
 
 
 def _buffer(kind: CtaKind, phases: list[PhasePlan], stretch: int) -> int:
@@ -130,9 +132,7 @@ def _buffer(kind: CtaKind, phases: list[PhasePlan], stretch: int) -> int:
     return max(kind.buffer_bytes * stretch, largest)
 
 
-def _plan_phase(
-    phase: Phase, spec: ChipSpec, key: int, largest: int, busy_sms: int
-) -> PhasePlan:
+def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int, busy_sms: int) -> PhasePlan:
     # Whole requests and a rest, not equal ones: so that a buffer holds a whole number of them.
     total_bytes = phase.load_bytes
     edges = [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
@@ -178,17 +178,15 @@ def _pieces(total: int, edges: list[int]) -> list[int]:
     return [after - before for before, after in pairwise(cuts)]
 
 
-def phase_pipe_times(phase: Phase, spec: ChipSpec, busy_sms: int) -> tuple[int, ...]:
-    """Return the ps on each pipe of one SM; overlapped pipes hide behind the longest.
+def phase_pipe_times(phase: Phase, spec: ChipSpec, busy_sms: int | None = None) -> tuple[int, ...]:
+    """Return the ps on each pipe of one of `busy_sms` SMs (None: all of the chip).
 
-    What tensor cores sustain below their peak is mostly a matter of power, which the busy SMs
-    share: few of them run nearly at their peak.
+    Overlapped pipes hide behind the longest.
     """
     sms = spec.sm_count
     tensor = 0
     if phase.tensor_flop:
-        sustained = spec.sustained(phase.compute)
-        sustained = max(sustained, min(_ISSUED, sustained * sms / busy_sms))
+        sustained = spec.sustained(phase.compute, busy_sms or sms)
         rate = spec.tensor_flop_per_s[phase.compute] * sustained.numerator
         tensor = work_ps(phase.tensor_flop * sms * sustained.denominator, rate)
     vector = work_ps(phase.vector_flop * sms, spec.vector_flop_per_s)

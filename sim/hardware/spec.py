@@ -76,10 +76,16 @@ class ChipSpec:
     kernel_start_ps: int
     provenance: Mapping[str, tuple[str, str]] = field(hash=False)
 
-    def sustained(self, compute: str) -> Fraction:
-        """Return the share of the tensor peak of a compute format that long GEMMs sustain."""
+    def sustained(self, compute: str, busy_sms: int) -> Fraction:
+        """Return the share of the tensor peak of a compute format that `busy_sms` SMs sustain.
+
+        Formats with a share of their own are limited by power, which the busy SMs share: few of
+        them run at what the issue of instructions leaves.
+        """
         own = {"fp8": self.sustained_fp8, "int8": self.sustained_int8}.get(compute)
-        return self.sustained_fraction if own is None else own
+        if own is None:
+            return self.sustained_fraction
+        return max(own, min(self.sustained_fraction, own * self.sm_count / busy_sms))
 
     def fingerprint(self) -> str:
         """Return a sha256 of every number that can change a simulated time, stable for ever.

@@ -62,9 +62,7 @@ _LAYER_ENGINES: Final = MappingProxyType(
     {"int8_w8a8": _SMOOTH_QUANT, "int8": _WEIGHT_ONLY, "int4": _WEIGHT_ONLY}
 )
 # Its block-scaled fp8 kernel for Ada has one tile.
-_ADA_BLOCKS: Final = replace(
-    _ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=128, tokens=64),)
-)
+_ADA_BLOCKS: Final = replace(_ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=128, tokens=64),))
 _ADA: Final = frozenset({"L40S", "RTX4090"})
 
 
