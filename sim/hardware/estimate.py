@@ -12,11 +12,12 @@ from sim.units import ceil_div, transfer_ps
 
 def estimate_ps(kernel: Kernel, spec: ChipSpec) -> int:
     """Return a rough time in ps: the slowest of HBM, L2 and the busiest SM, plus latencies."""
+    busy = min(spec.sm_count, kernel.n_ctas)
     rounds = ceil_div(kernel.n_ctas, spec.sm_count)
     waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     n_phases = max(len(kind.phases) for kind in kernel.kinds)
-    cta_ps = max(sum(_throughput_ps(p, spec) for p in kind.phases) for kind in kernel.kinds)
-    serial_ps = max(sum(_serial_ps(p, spec) for p in kind.phases) for kind in kernel.kinds)
+    cta_ps = max(sum(_throughput_ps(p, spec, busy) for p in kind.phases) for kind in kernel.kinds)
+    serial_ps = max(sum(_serial_ps(p, spec, busy) for p in kind.phases) for kind in kernel.kinds)
     distinct = sum(
         kind.count * load.size_bytes // load.sharers
         for kind, phase in kernel.phases()
@@ -29,10 +30,11 @@ def estimate_ps(kernel: Kernel, spec: ChipSpec) -> int:
     return fixed + max(read_ps, l2_ps, busiest)
 
 
-def _throughput_ps(phase: Phase, spec: ChipSpec) -> int:
+def _throughput_ps(phase: Phase, spec: ChipSpec, busy_sms: int) -> int:
     port_ps = transfer_ps(phase.load_bytes, spec.l2_port_bytes_per_clock * spec.clock_hz)
-    return max(port_ps, sum(phase_pipe_times(phase, spec)))
+    return max(port_ps, sum(phase_pipe_times(phase, spec, busy_sms)))
 
 
-def _serial_ps(phase: Phase, spec: ChipSpec) -> int:
-    return phase.round_trips * spec.l2_latency_ps + phase.steps * spec.step_latency_ps
+def _serial_ps(phase: Phase, spec: ChipSpec, busy_sms: int) -> int:
+    chain_ps = phase.round_trips * spec.l2_latency_ps + phase.steps * spec.step_latency_ps
+    return chain_ps + (sum(phase_pipe_times(phase, spec, busy_sms)) if phase.in_order else 0)

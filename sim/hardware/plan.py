@@ -25,6 +25,11 @@ _QUICK_RESTART = 2
 _PER_BUFFER_IF_SCARCE = 12
 _AMPLE = 4
 _SMALLEST_BYTES = 1024
+# The most granules of a CTA's loop where its bytes in flight are ample, of all loops that one slot
+# of an SM runs in turn, and the fewest that a loop is left with.
+_LONGEST_LOOP = 64
+_MOST_PER_SLOT = 512
+_SHORTEST_LOOP = 16
 _FEWEST_PER_BUFFER = 2
 
 
@@ -76,10 +81,17 @@ def granule_bytes(kernel: Kernel, spec: ChipSpec, scale: Fraction) -> int:
     return max(1, int(size * scale))
 
 
+def _in_flight(kernel: Kernel, spec: ChipSpec) -> int:
+    buffer = min(kind.buffer_bytes for kind in kernel.kinds)
+    return buffer * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
+
+
+def _covered(spec: ChipSpec) -> int:
+    return spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
+
+
 def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
-    in_flight = buffer_bytes * min(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
-    covered = spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
-    if in_flight < _AMPLE * covered:
+    if _in_flight(kernel, spec) < _AMPLE * _covered(spec):
         return _PER_BUFFER_IF_SCARCE
     refills = kernel.requested_bytes // (spec.sm_count * buffer_bytes)
     restart = max(phase.round_trips for _, phase in kernel.phases())
@@ -90,31 +102,44 @@ def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
 def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPlan, ...]:
     """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`."""
     plans, key = [], 0
+    waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
+    busy_sms = min(spec.sm_count, kernel.n_ctas)
+    ample = _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
     for kind in kernel.kinds:
-        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER))
+        stretch = _stretch(kind, size_bytes, waves) if ample else 1
+        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
         phases = []
         for phase in kind.phases:
-            phases.append(_plan_phase(phase, spec, key, largest))
+            phases.append(_plan_phase(phase, spec, key, largest, busy_sms))
             key += 1
-        plans.append(CtaPlan(phases=tuple(phases), buffer_bytes=_buffer(kind, phases)))
+        plans.append(CtaPlan(phases=tuple(phases), buffer_bytes=_buffer(kind, phases, stretch)))
     return tuple(plans)
 
 
-def _buffer(kind: CtaKind, phases: list[PhasePlan]) -> int:
+def _stretch(kind: CtaKind, size_bytes: int, waves: int) -> int:
+    """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
+
+    Where bytes in flight are ample, a loop of many refills runs at the pace of its pipes or of the
+    memory, whatever the buffer: larger pieces save events and move its ends only.
+    """
+    longest = max(phase.load_bytes for phase in kind.phases)
+    most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
+    return max(1, longest // (most * size_bytes))
+
+
+def _buffer(kind: CtaKind, phases: list[PhasePlan], stretch: int) -> int:
     largest = max((g.total_bytes for phase in phases for g in phase.granules), default=0)
-    return max(kind.buffer_bytes, largest)
+    return max(kind.buffer_bytes * stretch, largest)
 
 
-def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int) -> PhasePlan:
+def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int, busy_sms: int) -> PhasePlan:
     # Whole requests and a rest, not equal ones: so that a buffer holds a whole number of them.
     total_bytes = phase.load_bytes
     edges = [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
     n_loads = len(phase.loads)
-    totals = (
-        *(load.size_bytes for load in phase.loads),
-        *phase_pipe_times(phase, spec),
-        phase.steps * spec.step_latency_ps,
-    )
+    pipes = phase_pipe_times(phase, spec, busy_sms)
+    chain_ps = phase.steps * spec.step_latency_ps + (sum(pipes) if phase.in_order else 0)
+    totals = (*(load.size_bytes for load in phase.loads), *pipes, chain_ps)
     columns = [_pieces(total, edges) for total in totals]
     port_per_s = spec.l2_port_bytes_per_clock * spec.clock_hz
     # Most granules of a phase are equal: each distinct one is made once.
@@ -153,12 +178,15 @@ def _pieces(total: int, edges: list[int]) -> list[int]:
     return [after - before for before, after in pairwise(cuts)]
 
 
-def phase_pipe_times(phase: Phase, spec: ChipSpec) -> tuple[int, ...]:
-    """Return the ps on each pipe of one SM; overlapped pipes hide behind the longest."""
+def phase_pipe_times(phase: Phase, spec: ChipSpec, busy_sms: int | None = None) -> tuple[int, ...]:
+    """Return the ps on each pipe of one of `busy_sms` SMs (None: all of the chip).
+
+    Overlapped pipes hide behind the longest.
+    """
     sms = spec.sm_count
-    sustained = spec.sustained_fraction
     tensor = 0
     if phase.tensor_flop:
+        sustained = spec.sustained(phase.compute, busy_sms or sms)
         rate = spec.tensor_flop_per_s[phase.compute] * sustained.numerator
         tensor = work_ps(phase.tensor_flop * sms * sustained.denominator, rate)
     vector = work_ps(phase.vector_flop * sms, spec.vector_flop_per_s)

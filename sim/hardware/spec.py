@@ -37,10 +37,11 @@ from sim.toml_source import TomlSource, parse_toml, read_toml
 class ChipSpec:
     """One chip, in base units; every time in ps, every rate per second for the whole chip.
 
-    `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
-    SM. `tensor_flop_per_s` holds the dense peak by compute format. `provenance` gives kind and
-    source of every number by its dotted key. `link` is None if the spec says nothing of peers. The
-    mappings must not be changed.
+        `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
+    SM. `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
+    fraction of their own use `sustained_fraction`. `provenance` gives kind and source of every
+    number by its dotted key. `link` is None if the spec says nothing of peers. The mappings must
+    not be changed.
     """
 
     name: str
@@ -58,6 +59,8 @@ class ChipSpec:
     step_latency_ps: int
     tensor_flop_per_s: Mapping[str, int] = field(hash=False)
     sustained_fraction: Fraction
+    sustained_fp8: Fraction | None = None
+    sustained_int8: Fraction | None = None
     l2_bytes: int
     l2_bytes_per_s: int
     l2_latency_ps: int
@@ -76,6 +79,17 @@ class ChipSpec:
     kernel_start_ps: int
     link: LinkSpec | None = None
     provenance: Mapping[str, tuple[str, str]] = field(hash=False)
+
+    def sustained(self, compute: str, busy_sms: int) -> Fraction:
+        """Return the share of the tensor peak of a compute format that `busy_sms` SMs sustain.
+
+        Formats with a share of their own are limited by power, which the busy SMs share: few of
+        them run at what the issue of instructions leaves.
+        """
+        own = {"fp8": self.sustained_fp8, "int8": self.sustained_int8}.get(compute)
+        if own is None:
+            return self.sustained_fraction
+        return max(own, min(self.sustained_fraction, own * self.sm_count / busy_sms))
 
     def fingerprint(self) -> str:
         """Return a sha256 of every number that can change a simulated time, stable for ever.
@@ -126,6 +140,8 @@ class _Tensor(Table):
     int8: Cited[FlopRate] | None = None
     fp4: Cited[FlopRate] | None = None
     sustained_fraction: Cited[Ratio]
+    sustained_fp8: Cited[Ratio] | None = None
+    sustained_int8: Cited[Ratio] | None = None
 
     def rates(self) -> dict[str, int]:
         """Return the dense peak by compute format, of the formats this chip has."""
@@ -313,6 +329,8 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         step_latency_ps=sm.step_latency.value,
         tensor_flop_per_s=tensor.rates(),
         sustained_fraction=tensor.sustained_fraction.value,
+        sustained_fp8=tensor.sustained_fp8.value if tensor.sustained_fp8 else None,
+        sustained_int8=tensor.sustained_int8.value if tensor.sustained_int8 else None,
         l2_bytes=l2.capacity.value,
         l2_bytes_per_s=l2.bandwidth.value,
         l2_latency_ps=l2.latency.value,

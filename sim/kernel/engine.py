@@ -44,12 +44,31 @@ class PrefillKernel(StrEnum):
     """Prefill kernels of chips without bulk copies (Hopper and later all run FlashAttention-3's).
 
     `flash_attention` is FlashAttention-2 over a paged cache; `flashinfer` packs query heads of a
-    group and takes blocks of 16, 64 or 128 queries and 64 keys; `tensorrt_llm` takes 64 by 64.
+    group and takes blocks of 16, 64 or 128 queries and 64 keys; `tensorrt_llm` takes 64 by 64;
+    `triton` is SGLang's kernel for models with attention sinks: it masks a window but visits all.
     """
 
     FLASH_ATTENTION = "flash_attention"
     FLASHINFER = "flashinfer"
     TENSORRT_LLM = "tensorrt_llm"
+    TRITON = "triton"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedTile:
+    """The GEMM tile for up to `most_tokens` tokens: `rows` of the weight by `tokens`."""
+
+    most_tokens: int
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSet:
+    """The GEMM kernels of a library to choose from: weight rows of tiles, and K splits."""
+
+    rows: tuple[int, ...]
+    most_splits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +81,10 @@ class Engine:
     `host_time_per_sequence_ps` what it adds for each sequence of the batch;
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
-    prefill kernel runs on chips without bulk copies, where engines differ.
+    prefill kernel runs on chips without bulk copies, where engines differ. GEMMs of 8-bit
+    activations take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and
+    one CTA an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
+    `tile_set` limits what all other GEMMs are tuned over.
     """
 
     name: str
@@ -76,3 +98,5 @@ class Engine:
     note: str = ""
     row_kernels: RowKernels | None = None
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION
+    fixed_tiles: tuple[FixedTile, ...] = ()
+    tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)

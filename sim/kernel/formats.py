@@ -28,7 +28,8 @@ class WeightFormat:
 
     `bits` counts scales and zero points; `compute` names the tensor-core rate used (a key of a
     chip's tensor rates); `dequantised` weights cost `dequantise_flop` of vector work each before
-    the multiply (an instruction counts as two FLOP, a slow conversion as eight);
+    the multiply (an instruction counts as two FLOP, a slow conversion as eight; interleaved layouts, byte permutes and paired multiply-adds
+    take about one, as in fpA_intB of TensorRT-LLM and in Marlin);
     `quantises_activations` formats need the activations in the same width; `experts_only`
     formats leave every matrix that is not an expert in 16 bits (gpt-oss); `quantises_head`
     tells whether embedding table and LM head are stored in this format too.
@@ -38,7 +39,7 @@ class WeightFormat:
     bits: Fraction
     compute: str
     dequantised: bool = False
-    dequantise_flop: int = 4
+    dequantise_flop: int = 2
     quantises_activations: bool = False
     activation_bits: Fraction = Fraction(8)
     dense: "WeightFormat | None" = None

@@ -63,7 +63,8 @@ class Phase:
     `compute`, `vector_flop` and `sfu_ops` those of the other pipes. The pipes take turns
     unless `overlapped` (warp-specialised kernels), where the longest hides the others. The loop
     has `steps` dependent iterations, each a barrier and a chain of dependent instructions that
-    takes its latency however little work it holds. Stores leave when the loop is done.
+    takes its latency however little work it holds; in a loop that runs `in_order` the latency adds
+    to the work of the CTA itself. Stores leave when the loop is done.
     """
 
     loads: tuple[Load, ...] = ()
@@ -75,6 +76,7 @@ class Phase:
     vector_flop: int = 0
     sfu_ops: int = 0
     overlapped: bool = False
+    in_order: bool = False
 
     @property
     def load_bytes(self) -> int:

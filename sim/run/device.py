@@ -11,11 +11,14 @@ from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
 from sim.kernel.operators import Operator, Traffic
 from sim.run.memo import Memo, key_of
+from sim.units import PS_PER_US
 
 # How many of a tuner's candidates are simulated; the others are ranked out by the estimate.
-SIMULATED_CANDIDATES = 3
+SIMULATED_CANDIDATES = 2
 # A candidate whose guess is further behind the best guess is not simulated.
-_WORTH_A_TRY = 1.15
+_WORTH_A_TRY = 1.03
+# The guess of kernels longer than this is good enough, and they are slow to simulate.
+_LONG_PS = 200 * PS_PER_US
 
 Sequences = list[tuple[Kernel, ...]]
 
@@ -62,7 +65,7 @@ class Device:
         guesses = [sum(estimate_ps(k, spec) + gap_ps for k in s) for s in sequences]
         ranked = sorted(zip(guesses, sequences, strict=True), key=lambda c: (c[0], c[1][0].name))
         l2 = warm_activations(op, spec.l2_bytes)
-        limit = ranked[0][0] * _WORTH_A_TRY
+        limit = ranked[0][0] * (_WORTH_A_TRY if ranked[0][0] < _LONG_PS else 1)
         best = [s for guess, s in ranked[:SIMULATED_CANDIDATES] if guess <= limit]
         if len(best) == 1:
             return best[0]

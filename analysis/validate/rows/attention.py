@@ -21,7 +21,7 @@ from sim.kernel.engine import PrefillKernel
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Elementwise, Tensor, Traffic
 
-_FLASH: Final = PrefillKernel.FLASH_ATTENTION
+_SINK_HEAD_DIM: Final = 64
 _PREFILL: Final = {
     "sglang": PrefillKernel.FLASHINFER,
     "trtllm": PrefillKernel.TENSORRT_LLM,
@@ -61,9 +61,16 @@ def prefill_case(row: Row) -> KernelCase:
     profiled = row["source"].startswith("LLMServingSim")
     return KernelCase(
         operators=(attention,) if profiled else (append, attention),
-        engine=replace(BENCHMARK_ENGINE, prefill=_PREFILL.get(engine_name(row), _FLASH)),
+        engine=replace(BENCHMARK_ENGINE, prefill=_prefill_kernel(row)),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
     )
+
+
+def _prefill_kernel(row: Row) -> PrefillKernel:
+    """Return the kernel of the row's engine: SGLang runs gpt-oss (heads of 64, sinks) in Triton."""
+    if engine_name(row) == "sglang" and number(row, "head_dim") == _SINK_HEAD_DIM:
+        return PrefillKernel.TRITON
+    return _PREFILL.get(engine_name(row), PrefillKernel.FLASH_ATTENTION)
 
 
 def mixed_case(row: Row) -> KernelCase:

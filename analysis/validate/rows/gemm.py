@@ -1,7 +1,7 @@
 """Rows of gemm.csv: one weight matrix times `m` tokens.
 
-aiconfigurator replays graphs of several GEMMs whose weights are copies: six (vLLM, SGLang), five, or,
-where one copy fills L2, one (TensorRT-LLM). Its int8 and int4 rows are times of one layer of a
+aiconfigurator replays graphs of several GEMMs whose weights are copies: six (vLLM, SGLang), five,
+or one where a copy fills L2 (TensorRT-LLM). Its int8 and int4 rows are times of one layer of a
 TensorRT engine, after layers of 300 MB each, and hold no quantisation kernel; its fp8 rows include
 the quantisation of the 16-bit activations: with a static scale in vLLM, per token in SGLang, per
 tensor in TensorRT-LLM (collectors of aiconfigurator, read 2026-11-23). LLMServingSim and Vidur
@@ -23,7 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from sim.kernel.engine import RowKernels
+from sim.kernel.engine import Engine, FixedTile, RowKernels, TileSet
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
 
@@ -43,8 +43,27 @@ _FORMATS: Final = {
 # Profilers of single kernels: their times hold no gaps and no quantisation kernel.
 _PROFILED: Final = frozenset({"torch", "sarathi"})
 _REPEATS: Final = MappingProxyType({"vllm": 6, "sglang": 6, "trtllm": 5, "cublaslt": 100})
+_DISPATCHED: Final = frozenset({"vllm", "sglang"})
 _TENSORRT_LAYERS: Final = frozenset({"int8", "int4"})
 _ENGINE: Final = replace(BENCHMARK_ENGINE, row_kernels=RowKernels(threads=256, load_bytes=32))
+# vLLM (scaled_mm_c2x, _c3x) and SGLang (fp8_gemm_kernel) dispatch 8-bit GEMMs by m to tiles.
+_SMALL_TILES: Final = (
+    FixedTile(most_tokens=16, rows=64, tokens=16),
+    FixedTile(most_tokens=64, rows=64, tokens=64),
+    FixedTile(most_tokens=128, rows=128, tokens=64),
+)
+_LARGE_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=128)
+_ADA_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=64)
+# TensorRT-LLM's tiles for int8 x int8 (int8_gemm) and for packed weights (fpA_intB): up to 128 rows;
+# the latter split K up to sevenfold.
+_SMOOTH_QUANT: Final = replace(_ENGINE, tile_set=TileSet(rows=(64, 128), most_splits=1))
+_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=7))
+_LAYER_ENGINES: Final = MappingProxyType(
+    {"int8_w8a8": _SMOOTH_QUANT, "int8": _WEIGHT_ONLY, "int4": _WEIGHT_ONLY}
+)
+# Its block-scaled fp8 kernel for Ada has one tile.
+_ADA_BLOCKS: Final = replace(_ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=128, tokens=64),))
+_ADA: Final = frozenset({"L40S", "RTX4090"})
 
 
 def gemm_case(row: Row) -> KernelCase:
@@ -63,12 +82,23 @@ def gemm_case(row: Row) -> KernelCase:
     warm = row.get("l2") == "warm" and timing is Timing.GRAPH
     single = name == "trtllm" and row["framework"] != "trtllm-1.0.0" and not warm
     return KernelCase(
-        operators=(*quantise, op) if timing is Timing.GRAPH else (op,),
-        engine=_ENGINE,
+        operators=(*quantise, op) if timing is Timing.GRAPH and name != "cublaslt" else (op,),
+        engine=_engine(row, fmt),
         timing=timing,
         warm=(op.weight,) if warm else (),
         repeats=1 if single else _REPEATS.get(name, 1),
     )
+
+
+def _engine(row: Row, fmt: WeightFormat) -> Engine:
+    if fmt.name in _LAYER_ENGINES:
+        return _LAYER_ENGINES[fmt.name]
+    if fmt.name == "fp8_block" and row["gpu"] in _ADA:
+        return _ADA_BLOCKS
+    if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
+        return _ENGINE
+    middle = (_ADA_TILE,) if row["gpu"] in _ADA else ()
+    return replace(_ENGINE, fixed_tiles=(*_SMALL_TILES, *middle, _LARGE_TILE))
 
 
 def _shape(row: Row) -> tuple[int, int, int]:

@@ -39,8 +39,8 @@ _KINDS: Final = {
 _TWO_INPUTS: Final = frozenset({"add", "silu_mul", "fused_add_rmsnorm", "fused_add_rms_norm"})
 _GRAPHS: Final = frozenset({"vllm", "sglang", "trtllm"})
 _REPEATS: Final = 5
-# What a zeroed buffer leaves dirty in L2, by how much more than their bytes Liger's norms take: 30 MB
-# on A100 and on H100 alike (Liger-Kernel @ead96b61, read 2026-11-23).
+# What a zeroed buffer leaves dirty in L2, by how much more than their bytes Liger's norms take:
+# 30 MB on A100 and on H100 alike (Liger-Kernel @ead96b61, read 2026-11-23).
 _FLUSHED_BYTES: Final = 30_000_000
 _SCALAR: Final = RowKernels(threads=1024, load_bytes=2)
 _VECTOR: Final = RowKernels(threads=1024, load_bytes=16)

@@ -33,7 +33,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
     """
     match op:
         case Gemm():
-            yield from gemm_candidates(op, target)
+            yield from gemm_candidates(op, target, engine.fixed_tiles, engine.tile_set)
         case GroupedGemm():
             yield from ((kernel,) for kernel in grouped_candidates(op, target))
         case Attention():

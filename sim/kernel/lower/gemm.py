@@ -7,8 +7,10 @@ float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLA
 `splitKreduce_kernel` on Ampere, Ada and Hopper alike).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
+from sim.kernel.engine import FixedTile, TileSet
 from sim.kernel.formats import WeightFormat
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing, splits
@@ -17,17 +19,22 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-TILES_N = (64, 128, 256)
+ANY_TILE = TileSet(rows=(64, 128, 256), most_splits=32)
 # Token tiles: Ampere and Ada kernels come in powers of two, wgmma takes any multiple of 8.
 TILES_M = {False: (16, 32, 64, 128, 256), True: (16, 32, 64, 96, 128, 192, 256)}
 # A pipeline stage holds 128 bytes of K of the wider operand: one shared-memory swizzle row.
 _STAGE_ROW_BYTES = 128
-# Barriers, and chains of dependent instructions, per stage row: Ampere kernels advance by 64 bytes of
-# K at a time (cuBLAS names them ..._32x5, ..._32x6). Replayed GEMMs of m = 2, n = k = 128 to 1024 with
-# weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K.
-_BARRIERS = {False: 2, True: 1}
-# Accumulators of larger tiles do not fit the register file of one CTA.
+# Ampere kernels advance by 64 bytes of K at a time (cuBLAS names them ..._32x5, ..._32x6).
+_ROW_PARTS = {False: 2, True: 1}
+# Chains of dependent instructions per stage row. Replayed GEMMs of m = 2, n = k = 128 to 1024 with
+# weights in L2 take 290 ns (A100), 170 ns (L40S) and 90 ns (H100) per 128 bytes of K, against step
+# latencies of 130, 76 and 70 ns (aiconfigurator-core 0.12.0, read 2026-11-23).
+_CHAINS = {False: Fraction(2), True: Fraction(9, 7)}
+# Ampere kernels for more tokens than this have no smaller token tile (cuBLAS: 64x64 up).
+_FEWEST_TOKENS = 64
+# Accumulators of larger tiles do not fit the register file of one CTA, or of two.
 _LARGEST_TILE = 256 * 128
+_LARGEST_PAIRED_TILE = 128 * 128
 # The first CTAs fetch long unrolled code and descriptors into cold instruction and constant caches:
 # what the smallest GEMMs (128 x 128, replayed) take beyond a kernel that does nothing is 0.55 to
 # 0.7 us on A100, H100 and L40S (aiconfigurator-core 0.12.0, read 2026-11-23).
@@ -54,25 +61,53 @@ def dequantise_flop(fmt: WeightFormat) -> int:
     return fmt.dequantise_flop if fmt.dequantised else 0
 
 
-def gemm_candidates(op: Gemm, target: Target) -> Iterator[tuple[Kernel, ...]]:
+def gemm_candidates(
+    op: Gemm,
+    target: Target,
+    fixed_tiles: Sequence[FixedTile] = (),
+    tile_set: TileSet = ANY_TILE,
+) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences a tuner would try for `op`: tiles, pipelines and K splits."""
+    if fixed_tiles and op.weight_format.quantises_activations:
+        tile = next((t for t in fixed_tiles if op.m <= t.most_tokens), fixed_tiles[-1])
+        shape = (tile.rows, tile.tokens)
+        *_, deepest = _pipelines(op, target, *shape)
+        yield build_gemm(op, target, shape, 1, deepest)
+        return
     tiles = TILES_M[target.bulk_copy]
     largest = fit_tile(op.m, tiles)
-    for tokens in (tile for tile in tiles if largest // 4 <= tile <= largest):
-        for rows in TILES_N:
+    fewest = 0 if target.bulk_copy or op.m <= _FEWEST_TOKENS else _FEWEST_TOKENS
+    for tokens in (tile for tile in tiles if max(fewest, largest // 4) <= tile <= largest):
+        for rows in tile_set.rows:
             if rows * tokens <= _LARGEST_TILE and rows < 2 * op.n + 64:
-                yield from _tiled(op, target, rows, tokens)
+                yield from _tiled(op, target, (rows, tokens), tile_set.most_splits)
 
 
-def _tiled(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[tuple[Kernel, ...]]:
-    k_tile = _STAGE_ROW_BYTES // activation_bytes(op.weight_format)
-    stage = op.weight_format.bytes_of(tile_n * k_tile)
-    stage += min(tile_m, op.m) * k_tile * activation_bytes(op.weight_format)
-    k_steps = ceil_div(op.k, k_tile)
+def _pipelines(op: Gemm, target: Target, tile_n: int, tile_m: int) -> Iterator[Pipeline]:
+    """Yield the pipelines of a tile.
+
+    The accumulators of two large tiles do not fit an SM; Hopper kernels start the next tile while
+    they store the last one, which two CTAs stand for.
+    """
+    width, parts = activation_bytes(op.weight_format), _ROW_PARTS[target.bulk_copy]
+    k_tile = _STAGE_ROW_BYTES // width // parts
+    stage = op.weight_format.bytes_of(tile_n * k_tile) + min(tile_m, op.m) * k_tile * width
+    paired = target.bulk_copy or tile_n * tile_m <= _LARGEST_PAIRED_TILE
+    for pipeline in pipelines(target, stage, parts=parts):
+        if paired or pipeline.ctas_per_sm == 1:
+            yield pipeline
+
+
+def _tiled(
+    op: Gemm, target: Target, tile: tuple[int, int], most_splits: int
+) -> Iterator[tuple[Kernel, ...]]:
+    tile_n, tile_m = tile
+    k_steps = ceil_div(op.k * activation_bytes(op.weight_format), _STAGE_ROW_BYTES)
     tiles = ceil_div(op.n, tile_n) * ceil_div(op.m, tile_m)
-    for pipeline in pipelines(target, stage):
-        for split in splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm):
-            yield build_gemm(op, target, (tile_n, tile_m), split, pipeline)
+    for pipeline in _pipelines(op, target, tile_n, tile_m):
+        found = splits(tiles, k_steps, target.sm_count * pipeline.ctas_per_sm)
+        for split in sorted({min(split, most_splits) for split in found}):
+            yield build_gemm(op, target, tile, split, pipeline)
 
 
 def build_gemm(
@@ -151,7 +186,7 @@ def _phases(
     phase = Phase(
         round_trips=1,
         steps=ceil_div(
-            k_share * activation_bytes(op.weight_format) * _BARRIERS[target.bulk_copy],
+            int(k_share * activation_bytes(op.weight_format) * _CHAINS[target.bulk_copy]),
             _STAGE_ROW_BYTES,
         ),
         loads=(
@@ -163,5 +198,6 @@ def _phases(
         vector_flop=dequantise,
         stores=(Store(segment=2, size_bytes=partial_bytes if split > 1 else out_bytes),),
         overlapped=target.bulk_copy,
+        in_order=not target.bulk_copy,
     )
     return (phase,)

@@ -9,6 +9,7 @@ of 128, 0.65 with 64 and 0.9 with 256 on A100, L40S and H100 alike (aiconfigurat
 """
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from sim.kernel.engine import PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
@@ -27,6 +28,9 @@ _SETUP_ROUND_TRIPS = 8
 _CAUSAL_KINDS = 16
 _FLASHINFER_QUERIES = (16, 64, 128)
 _NARROW_HEAD, _USUAL_HEAD = 64, 128
+# Triton code for Ada reaches 105 to 125 TFLOPS with heads of 64, FlashAttention-2 165
+# to 185 (L40S, aiconfigurator-core 0.12.0, read 2026-11-23).
+_TRITON_SLOWER = Fraction(3, 2)
 # Shared memory of GA100 and later data-centre chips; consumer chips have 100 KiB.
 _LARGE_SHARED_MEMORY = 160 * 1024
 # Beyond so many waves, CTAs of one kind are simulated as one that runs them in turn.
@@ -59,7 +63,7 @@ def tile_of(op: Attention, target: Target, kernel: PrefillKernel) -> Tile:
             return Tile(queries=192, keys=128, ctas_per_sm=1)
         return Tile(queries=128, keys=128 if usual else 80, ctas_per_sm=1)
     two_fit = usual and target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
-    if kernel is PrefillKernel.TENSORRT_LLM:
+    if kernel in (PrefillKernel.TENSORRT_LLM, PrefillKernel.TRITON):
         return Tile(queries=64, keys=64, ctas_per_sm=2 if usual else 1)
     if kernel is PrefillKernel.FLASHINFER:
         rows = op.q_len * (op.n_q_heads // op.n_kv_heads)
@@ -80,7 +84,9 @@ def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kerne
     seen = op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
     token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * seen)
     places = target.sm_count * tile.ctas_per_sm
-    causal = causal_kinds(op, tile)
+    slower = _TRITON_SLOWER if kernel is PrefillKernel.TRITON and not target.bulk_copy else 1
+    visits_all = kernel is PrefillKernel.TRITON and not target.bulk_copy
+    causal = causal_kinds(op, tile, None if visits_all else op.window)
     group = op.n_q_heads // op.n_kv_heads
     asked = group // packed * sum(count * min(tokens, seen) for count, tokens in causal)
     sharers = max(1, min(asked // seen, places))
@@ -102,7 +108,7 @@ def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kerne
                     Load(segment=0, size_bytes=read, sharers=sharers),
                     Load(segment=1, size_bytes=q_bytes * in_turn),
                 ),
-                tensor_flop=in_turn * packed * _tile_flop(op, tile) * tokens,
+                tensor_flop=int(in_turn * packed * _tile_flop(op, tile) * tokens * slower),
                 stores=(Store(segment=2, size_bytes=out_bytes * in_turn),),
                 overlapped=target.bulk_copy,
             )
@@ -145,7 +151,7 @@ def _folded(count: int, fold: int) -> list[tuple[int, int]]:
     return [(n, f) for n, f in ((whole, fold), (1, rest)) if n and f]
 
 
-def causal_kinds(op: Attention, tile: Tile) -> list[tuple[int, int]]:
+def causal_kinds(op: Attention, tile: Tile, window: int | None) -> list[tuple[int, int]]:
     """Return (query blocks, keys that each computes), longest first, neighbours taken together.
 
     Keys come in whole blocks; a window's first block is cut like its last.
@@ -158,8 +164,8 @@ def causal_kinds(op: Attention, tile: Tile) -> list[tuple[int, int]]:
         middle = (first + last + 1) * tile.queries // 2
         end = min(op.context, op.context - op.q_len + middle)
         tokens = ceil_div(end, tile.keys) * tile.keys
-        if op.window is not None:
-            spanned = ceil_div(op.window + tile.queries, tile.keys) + 1
+        if window is not None:
+            spanned = ceil_div(window + tile.queries, tile.keys) + 1
             tokens = min(tokens, spanned * tile.keys)
         kinds.append((first - last, tokens))
     return kinds

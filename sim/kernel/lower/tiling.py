@@ -38,11 +38,14 @@ class Pipeline:
     buffer_bytes: int
 
 
-def pipelines(target: Target, stage_bytes: int) -> Iterator[Pipeline]:
-    """Yield the pipelines that fit: two CTAs an SM, or one with a deeper buffer."""
+def pipelines(target: Target, stage_bytes: int, *, parts: int = 1) -> Iterator[Pipeline]:
+    """Yield the pipelines that fit: two CTAs an SM, or one with a deeper buffer.
+
+    Stages that are one of several `parts` of a swizzle row may be as many times more.
+    """
     for ctas in (2, 1):
         room = target.shared_memory_bytes // ctas - _RESERVED_BYTES
-        stages = min(room // stage_bytes, _STAGES[target.bulk_copy])
+        stages = min(room // stage_bytes, _STAGES[target.bulk_copy] * parts)
         if stages >= _FEWEST_STAGES:
             yield Pipeline(ctas_per_sm=ctas, buffer_bytes=stages * stage_bytes)
 
