@@ -40,6 +40,20 @@ class RowKernels:
     load_bytes: int
 
 
+class DecodeKernel(StrEnum):
+    """Decode kernels with split KV.
+
+    `flash_attention` is FlashAttention-2, on Hopper and later -3, with tiles of 64 rows;
+    `flash_attention_3` is the latter's code for Ampere, too; `flashinfer` and `xqa` have tiles of
+    16 rows.
+    """
+
+    FLASH_ATTENTION = "flash_attention"
+    FLASH_ATTENTION_3 = "flash_attention_3"
+    FLASHINFER = "flashinfer"
+    XQA = "xqa"
+
+
 class PrefillKernel(StrEnum):
     """Prefill kernels of chips without bulk copies (Hopper and later all run FlashAttention-3's).
 
@@ -81,7 +95,9 @@ class Engine:
     `host_time_per_sequence_ps` what it adds for each sequence of the batch;
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
-    prefill kernel runs on chips without bulk copies, where engines differ. GEMMs of 8-bit
+    prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
+    decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
+    the query). GEMMs of 8-bit
     activations take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and
     one CTA an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
     `tile_set` limits what all other GEMMs are tuned over.
@@ -98,5 +114,7 @@ class Engine:
     note: str = ""
     row_kernels: RowKernels | None = None
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION
+    decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION
+    decode_helpers: int = 0
     fixed_tiles: tuple[FixedTile, ...] = ()
     tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)

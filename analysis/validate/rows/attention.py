@@ -17,7 +17,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from sim.kernel.engine import PrefillKernel
+from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Elementwise, Tensor, Traffic
 
@@ -46,6 +46,7 @@ def decode_case(row: Row) -> KernelCase:
     profiled = row["source"].startswith("LLMServingSim")
     return KernelCase(
         operators=(attention,) if profiled else (append, attention),
+        engine=_decode_engine(row),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
         warm=(kv_read,) if row.get("l2") == "warm" else (),
     )
@@ -64,6 +65,26 @@ def prefill_case(row: Row) -> KernelCase:
         engine=replace(BENCHMARK_ENGINE, prefill=_prefill_kernel(row)),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
     )
+
+
+def _decode_engine(row: Row) -> Engine:
+    """Return the engine of a decode row, by its framework and kernel.
+
+    vLLM's FlashAttention-3 schedules its splits in a kernel of its own and always merges; fp8
+    caches make it and SGLang quantise the query, too.
+    """
+    name, kernel = engine_name(row), row.get("kernel", "")
+    fp8 = row["dtype_kv"] == "fp8"
+    if "flashinfer" in kernel or kernel == "triton":
+        return replace(BENCHMARK_ENGINE, decode=DecodeKernel.FLASHINFER, decode_helpers=int(fp8))
+    if kernel == "torch_flow":
+        return replace(BENCHMARK_ENGINE, decode=DecodeKernel.XQA)
+    if name == "sglang":
+        return replace(
+            BENCHMARK_ENGINE, decode=DecodeKernel.FLASH_ATTENTION_3, decode_helpers=int(fp8)
+        )
+    helpers = int(kernel.endswith("fa3")) + int(fp8)
+    return replace(BENCHMARK_ENGINE, decode_helpers=helpers)
 
 
 def _prefill_kernel(row: Row) -> PrefillKernel:

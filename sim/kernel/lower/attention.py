@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from sim.kernel.engine import AttentionVariant, Engine
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.lower.decode import lower_decode
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.lower.prefill import lower_prefill
 from sim.kernel.operators import Attention, MlaAttention, Traffic
@@ -37,32 +38,9 @@ SOFTMAX_FLOP = 6
 _CAUSAL_KINDS = 16
 
 
-def choose_splits(tiles: int, blocks: int, places: int) -> int:
-    """Return the KV splits for `tiles` CTAs of `blocks` KV blocks on `places` CTA slots.
-
-    >>> choose_splits(8, 256, 132)
-    14
-    """
-    if tiles >= 0.8 * places:
-        return 1
-    best, efficiency = 0.0, []
-    for split in range(1, min(_MAX_SPLITS, places, blocks) + 1):
-        waves = tiles * split / places
-        eligible = split == 1 or ceil_div(blocks, split) != ceil_div(blocks, split - 1)
-        efficiency.append(waves / -(-waves // 1) if eligible else 0.0)
-        best = max(best, efficiency[-1])
-    return next(i for i, e in enumerate(efficiency, 1) if e >= 0.85 * best)
-
-
 def _rows(heads: int, target: Target) -> int:
     unit = 64 if target.bulk_copy else 16
     return ceil_div(heads, unit) * unit
-
-
-def _decode_buffer(target: Target) -> tuple[int, int]:
-    """Return (CTAs per SM, buffer bytes): two-stage K and V tiles, one CTA on TMA chips."""
-    ctas = 1 if target.bulk_copy else 2
-    return ctas, target.shared_memory_bytes // ctas * 5 // 8
 
 
 def _partials(name: str, size_bytes: int) -> Segment:
@@ -76,74 +54,12 @@ def lower_attention(op: Attention, target: Target, engine: Engine) -> Iterator[t
     elif engine.attention is AttentionVariant.NAIVE:
         yield _naive(op, target)
     else:
-        yield _decode(op, target, split_kv=engine.attention is AttentionVariant.FLASH_DECODING)
+        split_kv = engine.attention is AttentionVariant.FLASH_DECODING
+        yield lower_decode(op, target, engine, split_kv=split_kv)
 
 
 def _visible(op: Attention) -> int:
     return op.context if op.window is None else min(op.context, op.window)
-
-
-def _decode(op: Attention, target: Target, *, split_kv: bool) -> tuple[Kernel, ...]:
-    ctas_per_sm, buffer_bytes = _decode_buffer(target)
-    tiles = op.batch * op.n_kv_heads
-    tokens = _visible(op)
-    split = 1
-    if split_kv:
-        places = target.sm_count * ctas_per_sm
-        split = choose_splits(tiles, ceil_div(tokens, BLOCK_TOKENS), places)
-    group = op.n_q_heads // op.n_kv_heads
-    rows = _rows(group, target)
-    share = ceil_div(tokens, split)
-    widths = op.qk_dim + op.v_dim
-    partial = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
-    out = segment_of(op.out) if split == 1 else _partials("attention_partials", partial)
-    phase = Phase(
-        round_trips=_CTA_ROUND_TRIPS,
-        steps=2 * ceil_div(share, BLOCK_TOKENS),
-        loads=(
-            Load(segment=0, size_bytes=ceil_div(op.kv_read_bytes, tiles * split)),
-            Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles), sharers=split),
-        ),
-        tensor_flop=2 * rows * widths * share,
-        vector_flop=SOFTMAX_FLOP * rows * share,
-        sfu_ops=rows * share,
-        stores=(Store(segment=2, size_bytes=ceil_div(out.size_bytes, tiles * split)),),
-    )
-    main = Kernel(
-        name=f"flash_decode_split{split}",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=tiles * split, phases=(phase,), buffer_bytes=buffer_bytes),),
-        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
-        ctas_per_sm=ctas_per_sm,
-        flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
-    )
-    if split == 1:
-        return (main,)
-    return (main, _combine(op, out, split))
-
-
-def _combine(op: Attention | MlaAttention, partials: Segment, split: int) -> Kernel:
-    """Return the kernel that merges the partial results of `split` splits."""
-    heads = op.n_heads if isinstance(op, MlaAttention) else op.n_q_heads
-    count = ceil_div(op.batch * heads, 4)
-    phase = Phase(
-        round_trips=2,
-        loads=(Load(segment=0, size_bytes=ceil_div(partials.size_bytes, count)),),
-        vector_flop=ceil_div(partials.size_bytes, 2 * count),
-        sfu_ops=4 * split,
-        stores=(Store(segment=1, size_bytes=ceil_div(op.out.size_bytes, count)),),
-    )
-    return Kernel(
-        name=f"combine_split{split}",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=32 * 1024),),
-        segments=(partials, segment_of(op.out)),
-        ctas_per_sm=4,
-        flop=0,
-    )
 
 
 def _naive(op: Attention, target: Target) -> tuple[Kernel, ...]:

@@ -20,7 +20,7 @@ from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 # What a score's softmax takes of the tensor cores' time, in FLOP they could have done.
-_SOFTMAX_TENSOR_FLOP = 133
+SOFTMAX_TENSOR_FLOP = 133
 # Prologue (lengths, page table, queries, first keys) and epilogue through shared memory.
 _CTA_ROUND_TRIPS = 16
 _SETUP_ROUND_TRIPS = 8
@@ -142,7 +142,7 @@ def packed_heads(op: Attention, tile: Tile) -> int:
 
 def _tile_flop(op: Attention, tile: Tile) -> int:
     """Return the tensor time per key of a block of queries, in FLOP."""
-    return tile.queries * (2 * (op.qk_dim + op.v_dim) + _SOFTMAX_TENSOR_FLOP)
+    return tile.queries * (2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP)
 
 
 def _folded(count: int, fold: int) -> list[tuple[int, int]]:
