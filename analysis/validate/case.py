@@ -15,6 +15,7 @@ from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
+from sim.kernel.kernel import Kernel
 from sim.kernel.operators import Operator, Tensor, Traffic
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
@@ -31,6 +32,10 @@ BENCHMARK_ENGINE: Final = Engine(
     host_time_ps=0,
     kv_block_tokens=16,
 )
+
+
+_REUSED: Final = 0.9
+"""Share of L2 below which data that every replay walks through in order is found again."""
 
 
 class UnpredictableError(Exception):
@@ -60,7 +65,10 @@ class Case(Protocol):
 class KernelCase:
     """Operators that ran one after the other; `warm` tensors were read by the replay before.
 
-    `repeats` is how often a replayed graph holds them: the time is one repeat's share.
+    `repeats` is how often a replayed graph holds them: the time is one repeat's share, and each
+    but the first finds its code in the instruction caches. `dirty` tensors are what every replay
+    writes: the replay before left them in L2, newer than memory. Where they and `warm` exceed
+    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays.
     """
 
     operators: tuple[Operator, ...]
@@ -68,6 +76,7 @@ class KernelCase:
     timing: Timing = Timing.GRAPH
     warm: tuple[Tensor, ...] = ()
     repeats: int = 1
+    dirty: tuple[Tensor, ...] = ()
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
@@ -78,20 +87,27 @@ class KernelCase:
         l2 = self._first_l2(chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
-                run = device.run(kernel, l2)
+                run = device.run(self._with_code(kernel), l2)
                 l2 = run.l2
                 total_ps += run.time_ps + gap_ps
         return total_ps / PS_PER_US
+
+    def _with_code(self, kernel: Kernel) -> Kernel:
+        """Return the kernel as most repeats run it: code that ran just before is in the caches."""
+        return replace(kernel, setup_round_trips=0) if self.repeats > 1 else kernel
 
     def _first_l2(self, l2_bytes: int) -> L2State:
         """Return what the replay before left: the warm tensors, then the first activations."""
         state: list[Resident] = []
         room = l2_bytes
-        for tensor in self.warm:
+        footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
+        lost = bool(self.dirty) and footprint > _REUSED * l2_bytes
+        for tensor in (*self.dirty, *(() if lost else self.warm)):
             size = min(tensor.size_bytes, room)
             if size:
                 room -= size
-                state.append(_resident(tensor, size))
+                entry = _resident(tensor, size, dirty=tensor in self.dirty)
+                state.append(replace(entry, name="") if lost else entry)
         first = warm_activations(self.operators[0], l2_bytes)
         for entry in first:
             size = min(entry.resident_bytes, room)
@@ -105,8 +121,13 @@ class KernelCase:
         return sum(roofline_us(op, chip) for op in self.operators)
 
 
-def _resident(tensor: Tensor, size: int) -> Resident:
-    return Resident(name=tensor.name, traffic=tensor.traffic, resident_bytes=size, dirty_bytes=0)
+def _resident(tensor: Tensor, size: int, *, dirty: bool) -> Resident:
+    return Resident(
+        name=tensor.name,
+        traffic=tensor.traffic,
+        resident_bytes=size,
+        dirty_bytes=size if dirty else 0,
+    )
 
 
 def activation(name: str, size_bytes: int) -> Tensor:

@@ -23,6 +23,19 @@ class AttentionVariant(StrEnum):
     FLASH_DECODING = "flash_decoding"
 
 
+class LatentVariant(StrEnum):
+    """Which kernel an engine runs for latent decode attention (`sim.kernel.lower.mla`).
+
+    `flash_mla` has 64 heads a CTA and a scheduler that cuts all sequences into equal parts,
+    `tiled` is a context kernel with the heads as its rows, without a split of the context,
+    `grouped` has 16 heads a CTA and a fixed number of splits.
+    """
+
+    FLASH_MLA = "flash_mla"
+    TILED = "tiled"
+    GROUPED = "grouped"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
@@ -30,7 +43,7 @@ class Engine:
     `fusions` are pairs or longer chains of element-wise kinds (`sim.kernel.operators`) that run as
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
     `host_time_ps` is what the host adds to every step between the last kernel and the first;
-    `kv_block_tokens` is the page size of the KV cache.
+    `kv_block_tokens` is the page size of the KV cache; `latent` is the kernel of latent attention.
     """
 
     name: str
@@ -40,4 +53,5 @@ class Engine:
     merge_projections: bool
     host_time_ps: int
     kv_block_tokens: int
+    latent: LatentVariant = LatentVariant.FLASH_MLA
     note: str = ""

@@ -38,7 +38,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case Attention():
             yield from lower_attention(op, target, engine.attention)
         case MlaAttention():
-            yield from lower_mla(op, target)
+            yield from lower_mla(op, target, engine.latent)
         case Elementwise():
             yield (lower_elementwise(op, target),)
         case StateUpdate():
