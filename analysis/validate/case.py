@@ -6,7 +6,7 @@ Weights that rotate over copies are cold; what every replay reads again is warm 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -15,6 +15,7 @@ from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
+from sim.kernel.kernel import Kernel
 from sim.kernel.operators import Elementwise, Operator, Tensor, Traffic
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
@@ -35,6 +36,8 @@ BENCHMARK_ENGINE: Final = Engine(
 
 # Dependent fetches of code and constants that a kernel starts with.
 _CODE_TRIPS: Final = 3
+_REUSED: Final = 0.9
+"""Share of L2 below which data that every replay walks through in order is found again."""
 
 
 class UnpredictableError(Exception):
@@ -69,10 +72,13 @@ class Case(Protocol):
 class KernelCase:
     """Operators that ran one after the other; `warm` tensors were read by the replay before.
 
-    `repeats` is how often a replayed graph holds them: the time is one repeat's share. `dirty`
-    tensors were written just before: a benchmark that zeroes a buffer to flush L2 leaves L2 full
-    of lines that must be written back. With `early_launch` (programmatic dependent launch) a kernel
-    of a graph starts up while the one before still runs.
+    `repeats` is how often a replayed graph holds them: the time is one repeat's share; with
+    `cached_code` each but the first finds its code in the instruction caches. `dirty` tensors were
+    written just before, by the replay before (a state in place) or by a benchmark that zeroes a
+    buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
+    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays. With
+    `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
+    before still runs.
     """
 
     operators: tuple[Operator, ...]
@@ -82,6 +88,7 @@ class KernelCase:
     repeats: int = 1
     dirty: tuple[Tensor, ...] = ()
     early_launch: bool = False
+    cached_code: bool = False
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
@@ -90,7 +97,7 @@ class KernelCase:
         l2 = self._first_l2(chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
-                run = device.run(kernel, l2)
+                run = device.run(self._with_code(kernel), l2)
                 l2 = run.l2
                 total_ps += run.time_ps + gap_ps
         return total_ps / PS_PER_US
@@ -116,22 +123,30 @@ class KernelCase:
                 cold_code_ps = _CODE_TRIPS * (chip.hbm_latency_ps - chip.l2_latency_ps)
                 return chip.cuda_graph_gap_ps + cold_code_ps, 0
 
+    def _with_code(self, kernel: Kernel) -> Kernel:
+        """Return the kernel as most repeats run it: code that ran just before is in the caches."""
+        return replace(kernel, setup_round_trips=0) if self.cached_code else kernel
+
     def _first_l2(self, l2_bytes: int) -> L2State:
-        """Return what was there before: dirty tensors or the warm ones and the first activations.
+        """Return what was there before: dirty and warm tensors, then the first activations.
 
         A set of activations larger than L2 that every replay passes over in the same order finds
-        nothing of itself: what comes next has always just left.
+        nothing of itself: what comes next has always just left. A flush leaves nothing else.
         """
-        if self.dirty:
+        touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
+        if any(tensor.name not in touched for tensor in self.dirty):
             return _fitted(((t, t.size_bytes, t.size_bytes) for t in self.dirty), l2_bytes)
-        passed = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
-        if streaming and sum(t.size_bytes for t in passed.values()) > l2_bytes:
+        if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
             return ()
+        footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
+        lost = bool(self.dirty) and footprint > _REUSED * l2_bytes
+        dirty = [(replace(t, name="") if lost else t, t.size_bytes, t.size_bytes)
+                 for t in self.dirty]  # fmt: skip
+        warm = [(t, t.size_bytes, 0) for t in self.warm if not lost and t not in self.dirty]
         first = warm_activations(self.operators[0], l2_bytes)
-        warm = [(t, t.size_bytes, 0) for t in self.warm]
-        found = [(passed[e.name], e.resident_bytes, 0) for e in first]
-        return _fitted((*warm, *found), l2_bytes)
+        found = [(touched[e.name], e.resident_bytes, 0) for e in first]
+        return _fitted((*dirty, *warm, *found), l2_bytes)
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""

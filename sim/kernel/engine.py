@@ -28,6 +28,19 @@ class AttentionVariant(StrEnum):
     FLASH_DECODING = "flash_decoding"
 
 
+class LatentVariant(StrEnum):
+    """Which kernel an engine runs for latent decode attention (`sim.kernel.lower.mla`).
+
+    `flash_mla` has 64 heads a CTA and a scheduler that cuts all sequences into equal parts,
+    `tiled` is a context kernel with the heads as its rows, without a split of the context,
+    `grouped` has 16 heads a CTA and a fixed number of splits.
+    """
+
+    FLASH_MLA = "flash_mla"
+    TILED = "tiled"
+    GROUPED = "grouped"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowKernels:
     """Element-wise kernels that give every row (token) one CTA, as vLLM's CUDA kernels do.
@@ -97,8 +110,7 @@ class Engine:
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
     prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
-    the query). GEMMs of 8-bit
-    activations take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and
+    the query); `latent` is the kernel of latent attention. GEMMs of 8-bit activations take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and
     one CTA an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
     `tile_set` limits what all other GEMMs are tuned over.
     """
@@ -111,6 +123,7 @@ class Engine:
     host_time_ps: int
     kv_block_tokens: int
     host_time_per_sequence_ps: int = 0
+    latent: LatentVariant = LatentVariant.FLASH_MLA
     note: str = ""
     row_kernels: RowKernels | None = None
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION

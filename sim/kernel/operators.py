@@ -201,6 +201,7 @@ class StateUpdate(Operator):
     """One recurrent decode step: read the whole state, update it, write it back.
 
     The grid is `batch` x `n_heads`: each head of each sequence owns its slice of `state`.
+    The new state goes to `new_state` (None: in place). One warp owns `tile_bytes` of a slice.
     """
 
     batch: int
@@ -210,6 +211,8 @@ class StateUpdate(Operator):
     outputs: tuple[Tensor, ...]
     vector_flop: int
     sfu_ops: int = 0
+    new_state: Tensor | None = None
+    tile_bytes: int = 16 * 1024
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs and the old state."""
@@ -217,7 +220,7 @@ class StateUpdate(Operator):
 
     def writes(self) -> Iterator[Tensor]:
         """Yield the outputs and the new state."""
-        yield from (*self.outputs, self.state)
+        yield from (*self.outputs, self.new_state or self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

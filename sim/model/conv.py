@@ -6,9 +6,10 @@ from sim.kernel.operators import StateUpdate, Tensor
 from sim.model.emitter import Emitter
 from sim.model.parameters import PLAIN_BYTES, Vector
 
-CHANNELS_PER_CTA = 64
+CHANNELS_PER_CTA = 256
 """Channels that one CTA of a per-channel recurrent kernel owns (mamba_ssm
-`selective_state_update` uses blocks of 4 to 64, causal_conv1d's update kernel 64)."""
+`selective_state_update` uses blocks of 4 to 64; the Triton `causal_conv1d_update` of vLLM and
+SGLang 256, the CUDA kernel 64 with four times as many CTAs on an SM)."""
 
 
 def channel_blocks(channels: int) -> int:

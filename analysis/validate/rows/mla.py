@@ -5,14 +5,25 @@ latent space, after it every head's latent output (kv_lora values) back to 128 v
 (DeepSeek-V2, arXiv 2405.04434, appendix B).
 """
 
+from dataclasses import replace
 from typing import Final
 
-from analysis.validate.case import KernelCase, Row, UnpredictableError, activation, number
+from analysis.validate.case import (
+    BENCHMARK_ENGINE,
+    KernelCase,
+    Row,
+    UnpredictableError,
+    activation,
+    engine_name,
+    number,
+)
 from analysis.validate.rows.attention import kv_format
+from sim.kernel.engine import LatentVariant
 from sim.kernel.formats import BF16
 from sim.kernel.operators import Elementwise, GroupedGemm, MlaAttention, Tensor, Traffic
 
 _HEAD_DIM: Final = 128
+_BEFORE_HOPPER: Final = ("A100-SXM-80G", "L40S")
 
 
 def mla_case(row: Row) -> KernelCase:
@@ -48,7 +59,9 @@ def _absorbed(row: Row, *, n: int, k: int) -> KernelCase:
 def _attention(row: Row) -> KernelCase:
     batch, context, heads = (number(row, key) for key in ("batch", "context", "n_q_heads"))
     lora, rope = number(row, "kv_lora"), number(row, "rope_dim")
-    fmt = kv_format(row["dtype_kv"])
+    latent = _variant(row)
+    # The context kernel has no fp8 latent cache: fp8 rows take as long as bf16 rows.
+    fmt = kv_format("bf16" if latent is LatentVariant.TILED else row["dtype_kv"])
     kv = Tensor(
         name="kv", size_bytes=fmt.bytes_of(batch * context, lora + rope), traffic=Traffic.KV
     )
@@ -78,4 +91,18 @@ def _attention(row: Row) -> KernelCase:
         kv_format=fmt,
         kv_read_bytes=kv.size_bytes,
     )
-    return KernelCase(operators=(append, attention), warm=(kv,) if row["l2"] == "warm" else ())
+    return KernelCase(
+        operators=(append, attention),
+        engine=replace(BENCHMARK_ENGINE, latent=latent),
+        warm=(kv,) if row["l2"] == "warm" else (),
+    )
+
+
+def _variant(row: Row) -> LatentVariant:
+    """Return the kernel that a row's engine has for its chip."""
+    engine = engine_name(row)
+    if engine == "trtllm" and row["framework"].startswith("trtllm-1.0"):
+        return LatentVariant.TILED
+    if engine == "sglang" and row["gpu"] in _BEFORE_HOPPER:
+        return LatentVariant.GROUPED
+    return LatentVariant.FLASH_MLA

@@ -39,7 +39,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case Attention():
             yield from lower_attention(op, target, engine)
         case MlaAttention():
-            yield from lower_mla(op, target)
+            yield from lower_mla(op, target, engine.latent)
         case Elementwise():
             yield (_elementwise(op, target, engine),)
         case StateUpdate():

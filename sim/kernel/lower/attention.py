@@ -16,9 +16,8 @@ from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.decode import lower_decode
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.lower.prefill import lower_prefill
-from sim.kernel.operators import Attention, MlaAttention, Traffic
+from sim.kernel.operators import Attention, Traffic
 from sim.kernel.target import Target
-from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 # Keys per step of the main loop (FlashAttention-2 and -3 use 64 to 176 for heads of 128).

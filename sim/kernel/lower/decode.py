@@ -103,9 +103,7 @@ def lower_decode(
     return (*before, main, *after)
 
 
-def _attention(
-    op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int
-) -> Kernel:
+def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int) -> Kernel:
     tiles = op.batch * op.n_kv_heads
     tokens = op.context if op.window is None else min(op.context, op.window)
     share = ceil_div(tokens, split)

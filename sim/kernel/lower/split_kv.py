@@ -32,9 +32,7 @@ def choose_splits(tiles: int, blocks: int, places: int) -> int:
 
 def partials(size_bytes: int) -> Segment:
     """Return the segment of the partial results of all splits."""
-    return Segment(
-        name="attention_partials", size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS
-    )
+    return Segment(name="attention_partials", size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS)
 
 
 def combine(op: Attention | MlaAttention, partial: Segment, split: int) -> Kernel:
