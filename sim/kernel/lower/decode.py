@@ -7,10 +7,13 @@ Blocks of keys are computed whole. A CTA also makes dependent round trips: lengt
 addresses before its first score, the accumulator's way through shared memory after its last.
 
 FlashAttention-2 regards the heads of a group as query rows by transposing Q and the output, which
-copies both where there is more than one sequence and KV head (`seqlenq_ngroups_swapped`).
+copies both where there is more than one sequence and KV head (`seqlenq_ngroups_swapped`); with a
+window it does not, and every query head is a CTA. Its merge kernel reads the splits one after the
+other, each a round trip. XQA for Hopper merges in the last CTA to finish.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sim.kernel.engine import DecodeKernel, Engine
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
@@ -24,12 +27,23 @@ from sim.units import ceil_div
 
 _LARGE_SHARED_MEMORY = 160 * 1024
 _USUAL_HEAD = 128
+FP8_BITS = 8
 _NARROW_HEAD = 64
 # Per CTA and per kernel, in L2 round trips: 8,192 CTAs of 16 tokens take 3.0 us each on an SM of
 # H100, 4.0 on A100 and 3.9 on L40S, a third of it their tile (aiconfigurator-core 0.12.0, read
 # 2026-11-23); single CTAs of both take 3 us more than an empty kernel.
 _CTA_ROUND_TRIPS = 11
 _SETUP_ROUND_TRIPS = 8
+_MERGE_ROUND_TRIPS = 4
+# Two copies of a few kilobytes cost 6.2 us on A100, 3.5 us on L40S.
+_COPY_SETUP_ROUND_TRIPS = 5
+# XQA for Hopper (fp8): 8,192 CTAs of 16 tokens take 1.05 us each on an SM of H100.
+_XQA_CTA_ROUND_TRIPS = 6
+_XQA_SETUP_ROUND_TRIPS = 2
+_INSIDE_TRIPS = 10
+# FlashInfer's and Triton's kernels start quicker (L40S: 5.5 us for a graph of append and attention).
+_NARROW_CTA_ROUND_TRIPS = 8
+_NARROW_SETUP_ROUND_TRIPS = 2
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
 # of the rate, scale (L40S: 30 us more for 100 MB in L2 than their bf16 twins).
 _WIDEN_FLOP = 24
@@ -38,44 +52,87 @@ _TRANSPOSE = 2
 # FlashAttention-3's code for Ampere: tiles of 128 rows, no overlap of its softmax (A100: 0.81 TB/s
 # however many bytes, grouped queries).
 _AMPERE_FA3_ROWS = 128
-_AMPERE_FA3_SLOWER = 2
+_AMPERE_FA3_SLOWER = Fraction(5, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeTile:
-    """Rows and keys of a tile, CTAs an SM, and factors of its tensor and vector work."""
+    """Rows and keys of a tile, CTAs an SM, its round trips, factors of tensor and vector work.
+
+    `heads` query heads share a CTA: a group, or one. With `merges_inside` the last CTA to finish
+    merges the splits.
+    """
 
     rows: int
     keys: int
     ctas_per_sm: int
-    tensor_factor: int = 1
+    heads: int
+    round_trips: int = _CTA_ROUND_TRIPS
+    setup_round_trips: int = _SETUP_ROUND_TRIPS
+    tensor_factor: Fraction = Fraction(1)
     vector_flop_per_value: int = 0
+    merges_inside: bool = False
 
 
 def decode_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
     """Return the tile that a decode kernel takes for this operator on this chip."""
     group = op.n_q_heads // op.n_kv_heads
-    is_fp8 = op.kv_format.bits < 2 * 8
-    large = target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
-    if kernel is not DecodeKernel.FLASH_ATTENTION and not _is_ampere_fa3(target, kernel):
-        return DecodeTile(
-            rows=ceil_div(group, 16) * 16,
-            keys=64,
-            ctas_per_sm=1 if target.bulk_copy else 2,
-            vector_flop_per_value=_WIDEN_FLOP if is_fp8 and not target.bulk_copy else 0,
-        )
-    if target.bulk_copy:
-        rows = ceil_div(group, 64) * 64
-        return DecodeTile(rows=rows, keys=128, ctas_per_sm=1, tensor_factor=1 + is_fp8)
-    narrow, usual = op.qk_dim <= _NARROW_HEAD, op.qk_dim <= _USUAL_HEAD
-    keys = 256 if narrow else 128 if usual else 64
     if _is_ampere_fa3(target, kernel):
         return DecodeTile(
-            rows=_AMPERE_FA3_ROWS, keys=64, ctas_per_sm=1, tensor_factor=_AMPERE_FA3_SLOWER
+            rows=_AMPERE_FA3_ROWS,
+            keys=64,
+            ctas_per_sm=1,
+            heads=group,
+            tensor_factor=_AMPERE_FA3_SLOWER,
         )
+    if kernel in (DecodeKernel.FLASHINFER, DecodeKernel.XQA):
+        return _narrow_tile(op, target, kernel)
+    if target.bulk_copy:
+        rows = ceil_div(group, 64) * 64
+        factor = Fraction(_TRANSPOSE if _is_fp8(op) else 1)
+        return DecodeTile(rows=rows, keys=128, ctas_per_sm=1, heads=group, tensor_factor=factor)
+    large = target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
+    narrow, usual = op.qk_dim <= _NARROW_HEAD, op.qk_dim <= _USUAL_HEAD
     return DecodeTile(
-        rows=ceil_div(group, 64) * 64, keys=keys, ctas_per_sm=2 if large and usual else 1
+        rows=ceil_div(group, 64) * 64,
+        keys=256 if narrow else 128 if usual else 64,
+        ctas_per_sm=2 if large and usual else 1,
+        heads=1 if op.window is not None else group,
     )
+
+
+def _narrow_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
+    """Return the tile of FlashInfer and XQA: as many rows as a group needs.
+
+    TensorRT-LLM has no XQA for heads of 64 before Hopper and runs a CTA per query head there.
+    """
+    group = op.n_q_heads // op.n_kv_heads
+    xqa = kernel is DecodeKernel.XQA
+    apart = xqa and not target.bulk_copy and op.qk_dim <= _NARROW_HEAD
+    quick = xqa and target.bulk_copy and _is_fp8(op)
+    widens = _is_fp8(op) and not xqa and not target.bulk_copy
+    return DecodeTile(
+        rows=ceil_div(group, 16) * 16,
+        keys=64,
+        ctas_per_sm=1 if target.bulk_copy and not quick else 2,
+        heads=1 if apart else group,
+        round_trips=_XQA_CTA_ROUND_TRIPS if quick else _trips(xqa),
+        setup_round_trips=_XQA_SETUP_ROUND_TRIPS if quick else _setup(xqa),
+        vector_flop_per_value=_WIDEN_FLOP if widens else 0,
+        merges_inside=quick,
+    )
+
+
+def _trips(xqa: bool) -> int:
+    return _CTA_ROUND_TRIPS if xqa else _NARROW_CTA_ROUND_TRIPS
+
+
+def _setup(xqa: bool) -> int:
+    return _SETUP_ROUND_TRIPS if xqa else _NARROW_SETUP_ROUND_TRIPS
+
+
+def _is_fp8(op: Attention) -> bool:
+    return op.kv_format.bits == FP8_BITS
 
 
 def _is_ampere_fa3(target: Target, kernel: DecodeKernel) -> bool:
@@ -88,37 +145,46 @@ def lower_decode(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one decode attention: helpers, the attention itself, the merge."""
     tile = decode_tile(op, target, engine.decode)
-    tiles = op.batch * op.n_kv_heads
-    tokens = op.context if op.window is None else min(op.context, op.window)
-    blocks = ceil_div(tokens, tile.keys)
-    split = choose_splits(tiles, blocks, target.sm_count * tile.ctas_per_sm) if split_kv else 1
-    partial_bytes = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
+    tiles = op.batch * op.n_q_heads // tile.heads
+    blocks = ceil_div(visible_tokens(op), tile.keys)
+    # FlashAttention-2's heuristic reckons with two CTAs an SM whatever fits.
+    slots = 1 if target.bulk_copy else 2
+    split = choose_splits(tiles, blocks, target.sm_count * slots) if split_kv else 1
     merges = split > 1 or (target.bulk_copy and engine.decode_helpers > 0)
+    merges = merges and not tile.merges_inside
+    partial_bytes = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
     out = partials(partial_bytes) if merges else segment_of(op.out)
     main = _attention(op, target, tile, out, split)
     before = tuple(_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
-    after = (combine(op, out, split),) if merges else ()
+    in_turn = engine.decode is DecodeKernel.FLASH_ATTENTION and not target.bulk_copy
+    trips = _MERGE_ROUND_TRIPS + (split if in_turn else 0)
+    after = (combine(op, out, split, trips),) if merges else ()
     if _swaps(op, target, engine.decode):
         before, after = (*before, _copy(op, "transpose_q")), (*after, _copy(op, "transpose_out"))
     return (*before, main, *after)
 
 
+def visible_tokens(op: Attention) -> int:
+    """Return how many cached tokens the new one sees."""
+    return op.context if op.window is None else min(op.context, op.window)
+
+
 def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int) -> Kernel:
-    tiles = op.batch * op.n_kv_heads
-    tokens = op.context if op.window is None else min(op.context, op.window)
-    share = ceil_div(tokens, split)
+    tiles = op.batch * op.n_q_heads // tile.heads
+    share = ceil_div(visible_tokens(op), split)
     computed = ceil_div(share, tile.keys) * tile.keys
-    widths = op.qk_dim + op.v_dim
-    per_key = 2 * widths + SOFTMAX_TENSOR_FLOP
-    values = op.kv_read_bytes // max(1, op.kv_format.bits // 8) // (tiles * split)
+    per_key = 2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP
+    sharers = op.n_q_heads // op.n_kv_heads // tile.heads
+    read_bytes = ceil_div(op.kv_read_bytes * sharers, tiles * split)
+    values = read_bytes * 8 // op.kv_format.bits
     phase = Phase(
-        round_trips=_CTA_ROUND_TRIPS,
+        round_trips=tile.round_trips + (_INSIDE_TRIPS if tile.merges_inside and split > 1 else 0),
         steps=2 * (computed // tile.keys),
         loads=(
-            Load(segment=0, size_bytes=ceil_div(op.kv_read_bytes, tiles * split)),
+            Load(segment=0, size_bytes=read_bytes, sharers=sharers),
             Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles), sharers=split),
         ),
-        tensor_flop=tile.tensor_factor * tile.rows * per_key * computed,
+        tensor_flop=int(tile.tensor_factor * tile.rows * per_key * computed),
         vector_flop=tile.vector_flop_per_value * values,
         stores=(Store(segment=2, size_bytes=ceil_div(out.size_bytes, tiles * split)),),
     )
@@ -138,13 +204,13 @@ def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, sp
         segments=(kv, segment_of(op.q), out),
         ctas_per_sm=tile.ctas_per_sm,
         flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
+        setup_round_trips=tile.setup_round_trips,
     )
 
 
 def _swaps(op: Attention, target: Target, kernel: DecodeKernel) -> bool:
     swapped = kernel is DecodeKernel.FLASH_ATTENTION and not target.bulk_copy
-    return swapped and op.n_q_heads > op.n_kv_heads > 1 and op.batch > 1
+    return swapped and op.window is None and op.n_q_heads > op.n_kv_heads > 1 and op.batch > 1
 
 
 def _copy(op: Attention, name: str) -> Kernel:
@@ -158,14 +224,14 @@ def _copy(op: Attention, name: str) -> Kernel:
         loads=(Load(segment=0, size_bytes=size),),
         stores=(Store(segment=1, size_bytes=size),),
     )
-    return _small(op, name, count, phase, (source, target))
+    return _small(op, name, count, phase, (source, target), _COPY_SETUP_ROUND_TRIPS)
 
 
 def _helper(op: Attention, name: str) -> Kernel:
     """Return a kernel of one CTA that reads the sequence lengths: a scheduler of splits."""
     lengths = Segment(name="lengths", size_bytes=4 * op.batch, traffic=Traffic.ACTIVATIONS)
     phase = Phase(
-        round_trips=4,
+        round_trips=1,
         loads=(Load(segment=0, size_bytes=4 * op.batch),),
         stores=(Store(segment=0, size_bytes=4 * op.batch, in_place=True),),
     )
@@ -173,7 +239,12 @@ def _helper(op: Attention, name: str) -> Kernel:
 
 
 def _small(
-    op: Attention, name: str, count: int, phase: Phase, segments: tuple[Segment, ...]
+    op: Attention,
+    name: str,
+    count: int,
+    phase: Phase,
+    segments: tuple[Segment, ...],
+    setup_round_trips: int = 0,
 ) -> Kernel:
     return Kernel(
         name=name,
@@ -183,4 +254,5 @@ def _small(
         segments=segments,
         ctas_per_sm=4,
         flop=0,
+        setup_round_trips=setup_round_trips,
     )

@@ -35,12 +35,14 @@ def partials(size_bytes: int) -> Segment:
     return Segment(name="attention_partials", size_bytes=size_bytes, traffic=Traffic.ACTIVATIONS)
 
 
-def combine(op: Attention | MlaAttention, partial: Segment, split: int) -> Kernel:
+def combine(
+    op: Attention | MlaAttention, partial: Segment, split: int, round_trips: int = 2
+) -> Kernel:
     """Return the kernel that merges the partial results of `split` splits."""
     heads = op.n_heads if isinstance(op, MlaAttention) else op.n_q_heads
     count = ceil_div(op.batch * heads, 4)
     phase = Phase(
-        round_trips=2,
+        round_trips=round_trips,
         loads=(Load(segment=0, size_bytes=ceil_div(partial.size_bytes, count)),),
         vector_flop=ceil_div(partial.size_bytes, 2 * count),
         sfu_ops=4 * split,
