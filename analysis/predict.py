@@ -21,6 +21,7 @@ from sim.run.memo import Memo
 from sim.run.step import run_step
 from sim.units import PS_PER_US
 
+_GEMMS_A_GRAPH = 6
 BENCHMARK_ENGINE = Engine(
     name="benchmark",
     launch=LaunchMode.CUDA_GRAPH,
@@ -47,9 +48,12 @@ class DecodeAttentionRow:
 
 
 def gemm_us(chip: ChipSpec, shape: tuple[int, int, int], fmt: WeightFormat) -> float:
-    """Return the predicted time of a GEMM of (m, n, k) with cold weights, in us."""
+    """Return the predicted time of a GEMM of (m, n, k) with cold weights, in us.
+
+    It is one of six in a graph, as vLLM's and SGLang's GEMMs are benchmarked.
+    """
     op = gemm(shape, fmt)
-    return _graph_us([op], chip, warm_activations(op, chip.l2_bytes))
+    return _graph_us([op], chip, warm_activations(op, chip.l2_bytes), repeats=_GEMMS_A_GRAPH)
 
 
 def gemm(shape: tuple[int, int, int], fmt: WeightFormat) -> Gemm:
@@ -139,9 +143,11 @@ def _warm(kv: Tensor, read_bytes: int, chip: ChipSpec) -> L2State:
     return (entry,)
 
 
-def _graph_us(operators: Sequence[Operator], chip: ChipSpec, l2: L2State) -> float:
+def _graph_us(
+    operators: Sequence[Operator], chip: ChipSpec, l2: L2State, *, repeats: int = 1
+) -> float:
     device = Device(gpu=Gpu(spec=chip), engine=BENCHMARK_ENGINE, memo=Memo(None))
-    total = chip.graph_to_graph_gap_ps - chip.cuda_graph_gap_ps
+    total = (chip.graph_to_graph_gap_ps - chip.cuda_graph_gap_ps) // repeats
     for op in operators:
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
