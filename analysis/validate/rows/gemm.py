@@ -59,9 +59,10 @@ _ADA_TILES: Final = (
     FixedTile(most_tokens=256, rows=64, tokens=64),
 )
 # TensorRT-LLM's tiles for int8 x int8 (int8_gemm) and for packed weights (fpA_intB): up to 128
-# rows; the latter split K up to sevenfold.
+# rows. The latter may split K sevenfold, but their splits add to the output in turn, so that more
+# than a few do not pay: three fits 280 rows of A100 best (aiconfigurator-core, read 2026-11-23).
 _SMOOTH_QUANT: Final = replace(_ENGINE, tile_set=TileSet(rows=(64, 128), most_splits=1))
-_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=7))
+_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=3))
 _LAYER_ENGINES: Final = MappingProxyType(
     {"int8_w8a8": _SMOOTH_QUANT, "int8": _WEIGHT_ONLY, "int4": _WEIGHT_ONLY}
 )
