@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
-from sim.units import PS_PER_S, ceil_div, work_ps
+from sim.units import PS_PER_S, ceil_div, transfer_ps, work_ps
 
 PIPES = ("tensor", "vector", "sfu")
 
@@ -30,6 +30,7 @@ _SMALLEST_BYTES = 1024
 _LONGEST_LOOP = 64
 _MOST_PER_SLOT = 512
 _SHORTEST_LOOP = 16
+_CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
 
 
@@ -104,9 +105,10 @@ def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPla
     plans, key = [], 0
     waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     busy_sms = min(spec.sm_count, kernel.n_ctas)
-    ample = _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
+    usual = granule_bytes(kernel, spec, Fraction(1))
+    beyond_hbm = _is_beyond_hbm(kernel, spec, busy_sms)
     for kind in kernel.kinds:
-        stretch = _stretch(kind, size_bytes, waves) if ample else 1
+        stretch = _stretch(kind, usual, waves) if beyond_hbm else 1
         largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
         phases = []
         for phase in kind.phases:
@@ -116,11 +118,28 @@ def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPla
     return tuple(plans)
 
 
+def _is_beyond_hbm(kernel: Kernel, spec: ChipSpec, busy_sms: int) -> bool:
+    """Return whether pipes or L2 need clearly longer than HBM, with ample bytes in flight."""
+    if _in_flight(kernel, spec) < _AMPLE * _covered(spec):
+        return False
+    pipes_ps = sum(
+        kind.count * sum(phase_pipe_times(phase, spec, busy_sms)) for kind, phase in kernel.phases()
+    )
+    distinct = sum(
+        kind.count * load.size_bytes // load.sharers
+        for kind, phase in kernel.phases()
+        for load in phase.loads
+    )
+    l2_ps = transfer_ps(kernel.requested_bytes, spec.l2_bytes_per_s)
+    hbm_ps = transfer_ps(distinct, spec.hbm_bytes_per_s)
+    return max(pipes_ps // busy_sms, l2_ps) >= _CLEARLY * hbm_ps
+
+
 def _stretch(kind: CtaKind, size_bytes: int, waves: int) -> int:
     """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
 
-    Where bytes in flight are ample, a loop of many refills runs at the pace of its pipes or of the
-    memory, whatever the buffer: larger pieces save events and move its ends only.
+    A loop that runs at the pace of its pipes or of L2 does so whatever its buffer, if bytes in
+    flight are ample: larger pieces save events and move its ends only.
     """
     longest = max(phase.load_bytes for phase in kind.phases)
     most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))

@@ -167,15 +167,16 @@ def lower_bounds_ps(spec: ChipSpec, kernel: Kernel, run: KernelRun) -> dict[str,
 def busiest_sm(spec: ChipSpec, kernel: Kernel) -> dict[str, int]:
     """Return the most bytes through one SM's port, and the most ps of work on one SM's pipes."""
     ports, pipes = [0], [0]
+    busy = min(spec.sm_count, kernel.n_ctas)
     for sm_class in dispatch(kernel, spec.sm_count, symmetry=True):
         held = [kernel.kinds[index] for slot in sm_class.slots for index in slot]
         ports.append(sum(phase.load_bytes for kind in held for phase in kind.phases))
-        pipes.append(sum(_work_ps(kind, spec) for kind in held))
+        pipes.append(sum(_work_ps(kind, spec, busy) for kind in held))
     return {"port": max(ports), "pipe": max(pipes)}
 
 
-def _work_ps(kind: CtaKind, spec: ChipSpec) -> int:
-    return sum(sum(phase_pipe_times(phase, spec)) for phase in kind.phases)
+def _work_ps(kind: CtaKind, spec: ChipSpec, busy_sms: int) -> int:
+    return sum(sum(phase_pipe_times(phase, spec, busy_sms)) for phase in kind.phases)
 
 
 def max_flow_ps(spec: ChipSpec, kernel: Kernel, missed_bytes: int) -> int:

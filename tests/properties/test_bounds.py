@@ -34,6 +34,7 @@ CHIP = replace(
     copy_efficiency=ONE,
     tile_efficiency=ONE,
     sustained_fraction=ONE,
+    sustained_fp8=None,
 )
 # L2 is so wide that the ports are the narrowest.
 WIDE = replace(CHIP, l2_bytes_per_s=9_000 * GB)

@@ -53,16 +53,21 @@ _SMALL_TILES: Final = (
     FixedTile(most_tokens=128, rows=128, tokens=64),
 )
 _LARGE_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=128)
-_ADA_TILE: Final = FixedTile(most_tokens=256, rows=128, tokens=64)
-# TensorRT-LLM's tiles for int8 x int8 (int8_gemm) and for packed weights (fpA_intB): up to 128 rows;
-# the latter split K up to sevenfold.
+_ADA_TILES: Final = (
+    FixedTile(most_tokens=16, rows=64, tokens=16),
+    FixedTile(most_tokens=32, rows=64, tokens=32),
+    FixedTile(most_tokens=256, rows=64, tokens=64),
+)
+# TensorRT-LLM's tiles for int8 x int8 (int8_gemm) and for packed weights (fpA_intB): up to 128
+# rows. The latter may split K sevenfold, but their splits add to the output in turn, so that more
+# than a few do not pay: three fits 280 rows of A100 best (aiconfigurator-core, read 2026-11-23).
 _SMOOTH_QUANT: Final = replace(_ENGINE, tile_set=TileSet(rows=(64, 128), most_splits=1))
-_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=7))
+_WEIGHT_ONLY: Final = replace(_ENGINE, tile_set=TileSet(rows=(128,), most_splits=3))
 _LAYER_ENGINES: Final = MappingProxyType(
     {"int8_w8a8": _SMOOTH_QUANT, "int8": _WEIGHT_ONLY, "int4": _WEIGHT_ONLY}
 )
 # Its block-scaled fp8 kernel for Ada has one tile.
-_ADA_BLOCKS: Final = replace(_ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=128, tokens=64),))
+_ADA_BLOCKS: Final = replace(_ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=64, tokens=64),))
 _ADA: Final = frozenset({"L40S", "RTX4090"})
 
 
@@ -97,8 +102,8 @@ def _engine(row: Row, fmt: WeightFormat) -> Engine:
         return _ADA_BLOCKS
     if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
         return _ENGINE
-    middle = (_ADA_TILE,) if row["gpu"] in _ADA else ()
-    return replace(_ENGINE, fixed_tiles=(*_SMALL_TILES, *middle, _LARGE_TILE))
+    small = _ADA_TILES if row["gpu"] in _ADA else _SMALL_TILES
+    return replace(_ENGINE, fixed_tiles=(*small, _LARGE_TILE))
 
 
 def _shape(row: Row) -> tuple[int, int, int]:

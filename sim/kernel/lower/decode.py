@@ -41,7 +41,7 @@ _COPY_SETUP_ROUND_TRIPS = 5
 _XQA_CTA_ROUND_TRIPS = 6
 _XQA_SETUP_ROUND_TRIPS = 2
 _INSIDE_TRIPS = 10
-# FlashInfer's and Triton's kernels start quicker (L40S: 5.5 us for a graph of append and attention).
+# FlashInfer and Triton kernels start quicker (L40S: 5.5 us for a graph of append and attention).
 _NARROW_CTA_ROUND_TRIPS = 8
 _NARROW_SETUP_ROUND_TRIPS = 2
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
