@@ -140,7 +140,7 @@ class KernelCase:
         if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
             return ()
         footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
-        lost = bool(self.dirty) and footprint > _REUSED * l2_bytes
+        lost = footprint > _REUSED * l2_bytes
         dirty = [(replace(t, name="") if lost else t, t.size_bytes, t.size_bytes)
                  for t in self.dirty]  # fmt: skip
         warm = [(t, t.size_bytes, 0) for t in self.warm if not lost and t not in self.dirty]

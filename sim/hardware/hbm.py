@@ -21,6 +21,11 @@ from sim.measure.busy import BusyLog
 from sim.measure.probe import Probe
 from sim.units import PS_PER_S, ceil_div
 
+# Weights read 64 bytes of a row at a time (Triton's default MoE tile, 32 values of K) come at 1.18
+# TB/s on A100 and 2.28 on H100, with 128 bytes at 1.73 and 2.95 (aiconfigurator-core 0.12.0,
+# Mixtral 8x7B in SGLang, read 2026-11-23).
+_SHORT_PIECES = Fraction(18, 25)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTiming:
@@ -29,11 +34,13 @@ class ChannelTiming:
     Derived from measured whole-chip efficiencies: reads run at `read_efficiency` of the peak;
     writes cost what makes a 1:1 mix reach `copy_efficiency` (1/w = 2/copy - 1/read), so bus
     turnaround is charged to the writes. Weight matrices read in tiles (short rows of many streams,
-    few bytes per activated DRAM row) run at `tile_efficiency`.
+    few bytes per activated DRAM row) run at `tile_efficiency`, and in pieces of half a cache line
+    at `_SHORT_PIECES` of that.
     """
 
     read_ps_per_byte: Fraction
     tile_ps_per_byte: Fraction
+    short_ps_per_byte: Fraction
     write_ps_per_byte: Fraction
 
     @classmethod
@@ -45,8 +52,14 @@ class ChannelTiming:
         return cls(
             read_ps_per_byte=peak_ps * read,
             tile_ps_per_byte=peak_ps / spec.tile_efficiency,
+            short_ps_per_byte=peak_ps / spec.tile_efficiency / _SHORT_PIECES,
             write_ps_per_byte=peak_ps * (2 / spec.copy_efficiency - read),
         )
+
+
+def _layout(segment: Segment) -> int:
+    """Return how a segment is read: 0 in long runs, 1 in tiles, 2 in tiles of short rows."""
+    return int(segment.tiled) + int(segment.tiled and segment.short)
 
 
 class HbmChannel:
@@ -92,9 +105,9 @@ class Hbm:
         symmetry: bool,
     ) -> None:
         self.probe = probe
-        tiled = tuple(segment.tiled for segment in segments)
+        layouts = tuple(_layout(segment) for segment in segments)
         shares = address_map.shares(segments)
-        self._classes = _channel_classes(ChannelTiming.of(spec), shares, tiled, symmetry)
+        self._classes = _channel_classes(ChannelTiming.of(spec), shares, layouts, symmetry)
         self.channels = [HbmChannel(f"hbm{i}", n) for i, n in enumerate(self._classes.counts)]
         self._costs = self._classes.costs
         self.read_bytes = [0] * len(segments)
@@ -150,17 +163,22 @@ class _Classes:
 def _channel_classes(
     timing: ChannelTiming,
     shares: tuple[tuple[int, ...], ...],
-    tiled: tuple[bool, ...],
+    layouts: tuple[int, ...],
     symmetry: bool,
 ) -> _Classes:
     """Return the classes for `shares`: one row per segment and a last one for writes.
 
     A request splits over the channels in proportion to its row.
     """
-    costs = (timing.read_ps_per_byte, timing.tile_ps_per_byte, timing.write_ps_per_byte)
+    costs = (
+        timing.read_ps_per_byte,
+        timing.tile_ps_per_byte,
+        timing.short_ps_per_byte,
+        timing.write_ps_per_byte,
+    )
     unit = lcm(*(cost.denominator for cost in costs))
-    read, tile, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
-    row_costs = [*(tile if is_tiled else read for is_tiled in tiled), write]
+    *reads, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
+    row_costs = [*(reads[layout] for layout in layouts), write]
     totals = [sum(row) for row in shares]
     per = lcm(*totals)
     columns = list(zip(*shares, strict=True))

@@ -42,6 +42,15 @@ class LatentVariant(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedTile:
+    """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time."""
+
+    rows: int
+    tokens: int
+    k_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowKernels:
     """Element-wise kernels that give every row (token) one CTA, as vLLM's CUDA kernels do.
 
@@ -110,8 +119,10 @@ class Engine:
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
     prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
-    the query); `latent` is the kernel of latent attention. GEMMs of 8-bit activations take the first of `fixed_tiles` that covers their tokens, else the last, unsplit and
-    one CTA an SM, as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
+    the query); `latent` is the kernel of latent attention;
+    `grouped_tile` is the tile of all grouped GEMMs (None: tuned). GEMMs of 8-bit activations take
+    the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA an SM,
+    as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
     `tile_set` limits what all other GEMMs are tuned over.
     """
 
@@ -129,5 +140,6 @@ class Engine:
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION
     decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION
     decode_helpers: int = 0
+    grouped_tile: GroupedTile | None = None
     fixed_tiles: tuple[FixedTile, ...] = ()
     tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)

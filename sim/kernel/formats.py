@@ -28,11 +28,13 @@ class WeightFormat:
 
     `bits` counts scales and zero points; `compute` names the tensor-core rate used (a key of a
     chip's tensor rates); `dequantised` weights cost `dequantise_flop` of vector work each before
-    the multiply (an instruction counts as two FLOP, a slow conversion as eight; interleaved layouts, byte permutes and paired multiply-adds
-    take about one, as in fpA_intB of TensorRT-LLM and in Marlin);
-    `quantises_activations` formats need the activations in the same width; `experts_only`
-    formats leave every matrix that is not an expert in 16 bits (gpt-oss); `quantises_head`
-    tells whether embedding table and LM head are stored in this format too.
+    the multiply (an instruction counts as two FLOP, a slow conversion as eight; interleaved
+    layouts, byte permutes and paired multiply-adds take about one, as in fpA_intB of TensorRT-LLM
+    and in Marlin); `quantises_activations` formats need the activations quantised too, to
+    `activation_bits` with their block scales (one fp32 scale a token comes on top where there are
+    no blocks). `dense` is the format of all that is no expert (None: this one). Embedding table and
+    LM head are in the format `head` if there is one, else in this one if `quantises_head`, else in
+    16 bits.
     """
 
     name: str

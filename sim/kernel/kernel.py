@@ -16,13 +16,15 @@ class Segment:
 
     `streamed` segments are marked evict-first: weights, experts, KV and state pass through L2 once
     a step and must not displace the activations. `tiled` segments are matrices read in tiles:
-    short pieces of many rows, which DRAM serves less efficiently than long runs.
+    short pieces of many rows, which DRAM serves less efficiently than long runs; `short` tells
+    that those pieces are below 128 bytes, a cache line, which costs more still.
     """
 
     name: str
     size_bytes: int
     traffic: Traffic
     tiled: bool = False
+    short: bool = False
 
     @property
     def streamed(self) -> bool:

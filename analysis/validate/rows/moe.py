@@ -4,14 +4,25 @@ Routing top-k, quantisation, permutation, two grouped GEMMs with the activation 
 weighted sum. `inter` is the width before tensor parallelism, `n_experts` the experts of all ranks.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from analysis.validate.case import KernelCase, Row, UnpredictableError, activation, number
+from analysis.validate.case import (
+    BENCHMARK_ENGINE,
+    KernelCase,
+    Row,
+    UnpredictableError,
+    activation,
+    engine_name,
+    number,
+)
 from analysis.validate.rows.gemm import quantised
+from sim.kernel.engine import GroupedTile
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, GroupedGemm, Operator, Tensor, Traffic
+from sim.kernel.work import experts_read_bytes
 
 _FORMATS: Final = {
     "bf16": "bf16",
@@ -24,16 +35,51 @@ _FORMATS: Final = {
 }
 
 
+_SMALL_TILE: Final = GroupedTile(rows=32, tokens=16, k_bytes=128)
+_DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64)
+# DeepGEMM pads the tokens of every expert to its block of 128 rows.
+_DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128)
+# SGLang ships tuned configurations (`fused_moe_triton/configs`) for most shapes of these GPUs, and
+# of A100 for Mixtral in parts.
+_TUNED_GPUS: Final = ("H100", "H200", "H800", "B200", "B300", "GB", "MI")
+_TUNED_SHAPES: Final = frozenset({("8", 1792), ("8", 3584), ("8", 7168)})
+
+
 def moe_case(row: Row) -> KernelCase:
     """Return what a row timed. Raises UnpredictableError for a format or routing we lack."""
     name = _FORMATS.get(row["dtype"], "")
     if name not in WEIGHT_FORMATS:
         raise UnpredictableError(f"no expert format for {row['dtype']}")
-    fmt = WEIGHT_FORMATS[name]
+    # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
+    widened = name == "mxfp4" and engine_name(row) == "sglang" and not _is_tuned(row)
+    fmt = WEIGHT_FORMATS["bf16" if widened else name]
     tokens, hidden = number(row, "tokens"), number(row, "hidden")
     width = number(row, "inter") // max(1, number(row, "tp"))
     counts = tokens_per_expert(row)
-    return KernelCase(operators=_layer(row, fmt, (tokens, hidden, width), counts))
+    engine = replace(BENCHMARK_ENGINE, grouped_tile=_grouped_tile(row, width))
+    operators = _layer(row, fmt, (tokens, hidden, width), counts)
+    # Every replay reads the same experts, which stay in L2 if they fit.
+    warm = tuple(
+        replace(op.experts, size_bytes=experts_read_bytes(op))
+        for op in operators
+        if isinstance(op, GroupedGemm)
+    )
+    return KernelCase(operators=operators, engine=engine, warm=warm)
+
+
+def _grouped_tile(row: Row, width: int) -> GroupedTile | None:
+    """Return SGLang's default tile where it has no tuned configuration (`get_default_config`)."""
+    if row["dtype"] == "fp8b128" and _is_tuned(row) and engine_name(row) != "vllm":
+        return _DEEP_GEMM_TILE
+    tuned = _is_tuned(row) or (row["n_experts"], width) in _TUNED_SHAPES
+    if engine_name(row) != "sglang" or row["dtype"] not in ("bf16", "fp16") or tuned:
+        return None
+    few = number(row, "tokens") <= number(row, "n_experts")
+    return _SMALL_TILE if few else _DEFAULT_TILE
+
+
+def _is_tuned(row: Row) -> bool:
+    return row["gpu"].startswith(_TUNED_GPUS)
 
 
 def tokens_per_expert(row: Row) -> tuple[int, ...]:
@@ -70,6 +116,9 @@ def _layer(
     tokens, hidden, width = sizes
     experts, topk = number(row, "n_experts"), number(row, "topk")
     routed = sum(counts)
+    # vLLM and SGLang align the tokens of experts to blocks in two kernels.
+    triton = engine_name(row) in ("vllm", "sglang")
+    filled = activation("filled", 4 * routed + 4)
     logits = activation("logits", 4 * tokens * experts)
     routing = activation("routing", 8 * tokens * topk)
     a, quantise = quantised("x", tokens, hidden, fmt)
@@ -82,6 +131,11 @@ def _layer(
         _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk),
         *quantise,
         _pass("permute", (routing,), (activation("sorted", 4 * routed + 4),)),
+        *(
+            (_pass("permute_fill", (routing,), (activation("filled", 4 * routed + 4),)),)
+            if triton
+            else ()
+        ),
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
         _pass("activation", (up,), (act,), flop=4 * routed * width, sfu=routed * width),
         *quantise_act,
@@ -96,7 +150,7 @@ def _pass(
     return Elementwise(
         name=kind,
         part="benchmark",
-        kind=kind,
+        kind=kind.split("_fill", maxsplit=1)[0],
         inputs=reads,
         outputs=writes,
         read_bytes=tuple(t.size_bytes for t in reads),

@@ -68,7 +68,7 @@ _MODELS: Final = MappingProxyType(
 )
 # llama-bench and llama-batched-bench feed random token ids. What a model makes of them routes to
 # few experts: from 4 to 32 sequences their steps grow by half of what uniform routing would read.
-# One Zipf exponent fits gpt-oss-20b, gpt-oss-120b and Qwen3-30B-A3B on DGX Spark (build 7941) alike.
+# One Zipf exponent fits gpt-oss-20b, gpt-oss-120b and Qwen3-30B-A3B on DGX Spark (build 7941).
 _RANDOM_TOKENS_EXPONENT: Final = 1.2
 _ROUTING_SEED: Final = 0
 _DRAWS: Final = 2

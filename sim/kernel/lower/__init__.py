@@ -35,7 +35,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case Gemm():
             yield from gemm_candidates(op, target, engine.fixed_tiles, engine.tile_set)
         case GroupedGemm():
-            yield from ((kernel,) for kernel in grouped_candidates(op, target))
+            yield from ((kernel,) for kernel in grouped_candidates(op, target, engine.grouped_tile))
         case Attention():
             yield from lower_attention(op, target, engine)
         case MlaAttention():

@@ -7,6 +7,7 @@ rows) tile to a CTA; K is not split. Only experts with tokens are read.
 
 from collections.abc import Iterator
 
+from sim.kernel.engine import GroupedTile
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import activation_bytes, dequantise_flop, segment_of
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
@@ -18,12 +19,27 @@ from sim.units import ceil_div
 TILES_N = (32, 64, 128)
 TILES_M = (16, 32, 64, 128)
 _STAGE_ROW_BYTES = 128
+_FIXED_CTAS_PER_SM = 4
+_FIXED_STAGES = 3
+# As for other GEMMs (docs/decisions/0011).
+_SETUP_ROUND_TRIPS = 3
 
 
-def grouped_candidates(op: GroupedGemm, target: Target) -> Iterator[Kernel]:
-    """Yield the kernels a tuner would try; an operator without tokens yields none."""
+def grouped_candidates(
+    op: GroupedGemm, target: Target, fixed: GroupedTile | None = None
+) -> Iterator[Kernel]:
+    """Yield the kernels a tuner would try, or the one of a fixed tile.
+
+    An operator without tokens yields none.
+    """
     counts = [tokens for tokens in op.tokens_per_expert if tokens]
     if not counts:
+        return
+    if fixed is not None:
+        # Triton's pipeline holds three stages; its small tiles leave room for four CTAs an SM.
+        stage = (fixed.rows + fixed.tokens) * fixed.k_bytes
+        pipeline = Pipeline(ctas_per_sm=_FIXED_CTAS_PER_SM, buffer_bytes=_FIXED_STAGES * stage)
+        yield build_grouped(op, target, (fixed.rows, fixed.tokens), pipeline, fixed.k_bytes)
         return
     largest = fit_tile(max(counts), TILES_M)
     typical = fit_tile(ceil_div(sum(counts), len(counts)), TILES_M)
@@ -37,9 +53,13 @@ def grouped_candidates(op: GroupedGemm, target: Target) -> Iterator[Kernel]:
 
 
 def build_grouped(
-    op: GroupedGemm, target: Target, tile: tuple[int, int], pipeline: Pipeline
+    op: GroupedGemm,
+    target: Target,
+    tile: tuple[int, int],
+    pipeline: Pipeline,
+    k_bytes: int = _STAGE_ROW_BYTES,
 ) -> Kernel:
-    """Return the kernel of one tiling.
+    """Return the kernel of one tiling, which takes `k_bytes` of K at a time.
 
     Experts with equally many token blocks share CTA kinds; their partly filled blocks count with
     their mean fill, as they differ in a few rows of activations only.
@@ -55,13 +75,15 @@ def build_grouped(
         n_experts, tokens = len(tokens_of), sum(tokens_of)
         for n_count, n_length in cut(op.n, tile_n):
             count = n_experts * n_blocks * n_count
-            phase = _phase(op, target, tile, n_length, (n_experts, n_blocks, tokens), expert_bytes)
+            load = (n_experts, n_blocks, tokens)
+            phase = _phase(op, target, tile, n_length, load, k_bytes)
             kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=pipeline.buffer_bytes))
     experts = Segment(
         name=op.experts.name,
         size_bytes=sum(len(tokens) for tokens in by_blocks.values()) * expert_bytes,
         traffic=op.experts.traffic,
         tiled=True,
+        short=k_bytes < _STAGE_ROW_BYTES,
     )
     return Kernel(
         name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",
@@ -71,6 +93,7 @@ def build_grouped(
         segments=(experts, segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
+        setup_round_trips=_SETUP_ROUND_TRIPS,
     )
 
 
@@ -80,10 +103,11 @@ def _phase(
     tile: tuple[int, int],
     n_length: int,
     load: tuple[int, int, int],
-    expert_bytes: int,
+    k_bytes: int,
 ) -> Phase:
     """Return the phase of a CTA; `load` is (experts, blocks an expert, tokens of them all)."""
     n_experts, n_blocks, tokens = load
+    expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
     fmt = op.weight_format
     a_bytes = ceil_div(tokens * op.k * activation_bytes(fmt), n_experts * n_blocks)
     out_bytes = ceil_div(
@@ -92,7 +116,7 @@ def _phase(
     )
     return Phase(
         round_trips=2,
-        steps=ceil_div(op.k * activation_bytes(fmt), _STAGE_ROW_BYTES),
+        steps=ceil_div(op.k * activation_bytes(fmt), k_bytes),
         loads=(
             Load(segment=0, size_bytes=ceil_div(expert_bytes * n_length, op.n), sharers=n_blocks),
             Load(segment=1, size_bytes=a_bytes, sharers=ceil_div(op.n, tile[0])),
