@@ -36,6 +36,13 @@ class LatentVariant(StrEnum):
     GROUPED = "grouped"
 
 
+class ScanVariant(StrEnum):
+    """Which kernels run the delta rule of prefill: a sequence through memory, or one a head."""
+
+    CHUNKED = "chunked"
+    FUSED = "fused"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An engine profile (`scenarios/engines/NAME.toml`).
@@ -43,7 +50,8 @@ class Engine:
     `fusions` are pairs or longer chains of element-wise kinds (`sim.kernel.operators`) that run as
     one kernel; `merge_projections` runs Q, K, V (and gate, up) as one GEMM each;
     `host_time_ps` is what the host adds to every step between the last kernel and the first;
-    `kv_block_tokens` is the page size of the KV cache; `latent` is the kernel of latent attention.
+    `kv_block_tokens` is the page size of the KV cache; `latent` is the kernel of latent attention,
+    `scan` what runs the delta rule of prefill.
     """
 
     name: str
@@ -54,4 +62,5 @@ class Engine:
     host_time_ps: int
     kv_block_tokens: int
     latent: LatentVariant = LatentVariant.FLASH_MLA
+    scan: ScanVariant = ScanVariant.CHUNKED
     note: str = ""

@@ -1,6 +1,6 @@
-"""Recurrent kernels: one step on a state (decode) and the chunked scan (prefill).
+"""Recurrent kernels of decode: one step on a state (docs/decisions/0016).
 
-Decode (docs/decisions/0016). The Triton kernels in use (flash-linear-attention's
+The Triton kernels in use (flash-linear-attention's
 `fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp a tile of
 one head's state: it loads the tile in one burst, multiplies, reduces over the key and stores the
 tile in place. With only one warp a tile's arithmetic is a chain. A short convolution has the same
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
-from sim.kernel.operators import ChunkedScan, StateUpdate, Tensor
+from sim.kernel.operators import StateUpdate, Tensor
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
@@ -41,7 +41,7 @@ def _segments(
     return tuple(distinct.values()), {name: i for i, name in enumerate(distinct)}
 
 
-def _moves(
+def moves(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], count: int
 ) -> tuple[tuple[Segment, ...], tuple[Load, ...], tuple[Store, ...]]:
     """Return segments, and loads and stores of one CTA of `count`; each tensor moves once."""
@@ -69,7 +69,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     count = slices * ceil_div(slice_bytes, op.tile_bytes)
     count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
     share = ceil_div(op.state.size_bytes, count)
-    segments, loads, stores = _moves(tuple(op.reads()), tuple(op.writes()), count)
+    segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
     phase = Phase(
         round_trips=1,
         steps=_SMALL_STEPS if small else _steps(share),
@@ -96,27 +96,3 @@ def _steps(share_bytes: int) -> int:
 
 def _resident(op: StateUpdate, target: Target) -> int:
     return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // op.tile_bytes))
-
-
-def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
-    """Return the chunked recurrence of prefill: every CTA walks the chunks of one head in order."""
-    count = op.batch * op.n_heads
-    segments, loads, stores = _moves((*op.inputs, op.state), (*op.outputs, op.state), count)
-    phase = Phase(
-        round_trips=2 + ceil_div(op.q_len, op.chunk),
-        loads=loads,
-        stores=stores,
-        tensor_flop=ceil_div(op.tensor_flop, count),
-        vector_flop=ceil_div(op.vector_flop, count),
-        sfu_ops=ceil_div(op.sfu_ops, count),
-    )
-    buffer_bytes = target.shared_memory_bytes // 4
-    return Kernel(
-        name=f"chunked_scan_{op.chunk}",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
-        segments=segments,
-        ctas_per_sm=2,
-        flop=operator_flop(op),
-    )
