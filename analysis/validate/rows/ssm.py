@@ -3,7 +3,8 @@
 What the columns hide (docs/decisions/0016): recent harnesses put many repeats of a kernel into one
 graph (floors of 1.5 us, less than a graph-to-graph gap); TensorRT-LLM and early SGLang read a
 state of 32 bits and write one of 16 elsewhere, in tiles of 8 values; they timed the GDN
-convolution on the channels of one projection, whatever the number of value heads; KDA's fused decode convolves too.
+convolution on the channels of one projection, whatever the number of value heads; KDA's fused
+decode convolves too.
 """
 
 from collections.abc import Iterable

@@ -114,7 +114,7 @@ def _flash_grid(op: MlaAttention, target: Target) -> _Grid:
     share = ceil_div(op.batch * op.context, count * sequences)
     rows = _FLASH_HEADS if target.bulk_copy else ceil_div(min(queries, _FLASH_HEADS), 16) * 16
     return _Grid(
-        name="flash_mla",
+        name="mla_flash",
         count=count * head_blocks,
         sequences=sequences,
         tokens=share,

@@ -1,10 +1,10 @@
 """Chunked scans of prefill: one kernel per head, or the five kernels of a chunked delta rule.
 
 flash-linear-attention's `chunk_gated_delta_rule` (SGLang, vLLM and TensorRT-LLM run it) is a
-sequence of Triton kernels with everything between them in memory: norms of Q and K; keys against keys inside a
-chunk; the inverse of that triangle; W and U; the states, chunk after chunk; the outputs. Fused
-kernels (FlashInfer's, FlashKDA) keep all of it on chip: one CTA walks the chunks of a head
-(docs/decisions/0016).
+sequence of Triton kernels with everything between them in memory: norms of Q and K; keys against
+keys inside a chunk; the inverse of that triangle; W and U; the states, chunk after chunk; the
+outputs. Fused kernels (FlashInfer's, FlashKDA) keep that on chip: one CTA walks the chunks of a
+head (docs/decisions/0016).
 """
 
 from collections.abc import Sequence
@@ -134,8 +134,8 @@ def _delta_rule(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, 
     )
     pair, outer = 2 * op.chunk * rows, 2 * key_dim * value_dim * rows
     stages: tuple[_Stage, ...] = (
-        _Stage(name="keys", count=chunks, reads=((qkv, keys * (1 + len(gate))), *gate), writes=(triangle,),
-               tensor_flop=pair * key_dim, steps=_STAGE_STEPS),
+        _Stage(name="keys", count=chunks, reads=((qkv, keys * (1 + len(gate))), *gate),
+               writes=(triangle,), tensor_flop=pair * key_dim, steps=_STAGE_STEPS),
         _Stage(name="solve", count=chunks, reads=((triangle, triangle.size_bytes),),
                writes=(inverse,), tensor_flop=0, steps=2 * _STAGE_STEPS),
         _Stage(name="w_u", count=chunks,

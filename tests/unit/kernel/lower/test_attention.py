@@ -12,7 +12,7 @@ from sim.kernel.lower.attention import choose_splits, lower_attention
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
 from sim.kernel.work import visible_pairs
-from tests.unit.kernel.samples import AMPERE, HOPPER, attention, mla
+from tests.unit.kernel.samples import AMPERE, HOPPER, attention
 
 NAIVE, FLASH, FLASH_DECODING = AttentionVariant
 
