@@ -82,7 +82,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * op.tile_bytes),),
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=op.tile_bytes * 5 // 4),),
         segments=segments,
         ctas_per_sm=_SMALL_CTAS_PER_SM if small else _resident(op, target),
         flop=operator_flop(op),
