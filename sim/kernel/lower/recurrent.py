@@ -24,13 +24,13 @@ _STEPS_PER_TILE = 31
 _STEPS_PER_CTA = 5
 _TILE_BYTES = 16 * 1024
 _TILES_PER_SM = 4
-# Small states (short convolutions): 256 channels a CTA, two dependent loads and four taps.
+# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU.
 _SMALL_CTAS_PER_SM = 4
-_SMALL_STEPS = 4
+_SMALL_STEPS = 5
 _SMALL_TILE_BYTES = 2 * 1024
 _MOST_STATE_CTAS_PER_SM = 256
-# Instruction and constant caches start cold: a few dependent fetches before the first load.
-_SETUP_ROUND_TRIPS = 4
+# Instruction and constant caches start cold, as in decode attention (decision 0008).
+_SETUP_ROUND_TRIPS = 8
 
 
 def _segments(
@@ -71,7 +71,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     share = ceil_div(op.state.size_bytes, count)
     segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
     phase = Phase(
-        round_trips=1,
+        round_trips=0 if small else 1,
         steps=_SMALL_STEPS if small else _steps(share),
         loads=loads,
         stores=stores,
