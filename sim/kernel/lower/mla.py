@@ -262,7 +262,8 @@ def _tiled(op: MlaAttention, target: Target) -> Kernel:
             Store(segment=2, size_bytes=ceil_div(op.out.size_bytes, op.batch * tiles * parts)),
         ),
     )
-    # The loop goes at the pace of its chains, not of its loads: larger requests change nothing.
+    # A real CTA has one stage in flight; requests are merged to bound the cost of long contexts.
+    # Cache-resident and pipe-bound cases do not notice; memory-bound ones on L40S do (0015).
     moved = kv_bytes + q_bytes * blocks
     buffer_bytes = max(target.shared_memory_bytes // 4, ceil_div(moved, _TILED_REQUESTS))
     kind = CtaKind(count=op.batch * tiles * parts, phases=(phase,), buffer_bytes=buffer_bytes)
