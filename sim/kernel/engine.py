@@ -41,6 +41,13 @@ class LatentVariant(StrEnum):
     GROUPED = "grouped"
 
 
+class ScanVariant(StrEnum):
+    """Which kernels run the delta rule of prefill: a sequence through memory, or one a head."""
+
+    CHUNKED = "chunked"
+    FUSED = "fused"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedTile:
     """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time."""
@@ -119,7 +126,8 @@ class Engine:
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
     prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
-    the query); `latent` is the kernel of latent attention;
+    the query); `latent` is the kernel of latent attention,
+    `scan` what runs the delta rule of prefill;
     `grouped_tile` is the tile of all grouped GEMMs (None: tuned). GEMMs of 8-bit activations take
     the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA an SM,
     as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
@@ -135,6 +143,7 @@ class Engine:
     kv_block_tokens: int
     host_time_per_sequence_ps: int = 0
     latent: LatentVariant = LatentVariant.FLASH_MLA
+    scan: ScanVariant = ScanVariant.CHUNKED
     note: str = ""
     row_kernels: RowKernels | None = None
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION

@@ -228,7 +228,10 @@ class ChunkedScan(Operator):
     """A recurrence over `q_len` tokens in chunks (prefill of SSM and linear attention).
 
     The grid is `batch` x `n_heads`; each walks its chunks in order, reading inputs once and
-    writing outputs once and the final state once.
+    writing outputs once and the final state once. `key_dim` is the width of the keys of a delta
+    rule, whose chunks are triangular systems (None: another recurrence); its first input holds
+    queries, keys and values. `channel_gates` tells that the second holds a gate per channel of
+    the keys (Kimi delta attention), not per head.
     """
 
     batch: int
@@ -241,6 +244,8 @@ class ChunkedScan(Operator):
     tensor_flop: int
     vector_flop: int
     sfu_ops: int = 0
+    key_dim: int | None = None
+    channel_gates: bool = False
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs and the initial state."""

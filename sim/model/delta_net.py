@@ -86,6 +86,7 @@ class GatedDeltaNet(WithoutCache):
                 heads=self.n_v_heads, key=self.k_dim, value=self.v_dim, chunk=SCAN_CHUNK
             ),
             scan_vector_flop=l2_norms + 4 * SCAN_CHUNK * self.n_v_heads,
+            key_dim=self.k_dim,
         )
 
     def parameters(self) -> Iterator[Parameter]:

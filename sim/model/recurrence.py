@@ -21,7 +21,8 @@ class Recurrence:
 
     `n_heads` slices of the state run independently; `state_values` counts all of them;
     `step_flop` and `sfu_ops` are the vector work of one token; in prefill `scan_tensor_flop` of
-    tensor work and `scan_vector_flop` replace `step_flop`, over chunks of `chunk` tokens.
+    tensor work and `scan_vector_flop` replace `step_flop`, over chunks of `chunk` tokens;
+    `key_dim` is the width of the keys of a delta rule.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recurrence:
     chunk: int
     scan_tensor_flop: int
     scan_vector_flop: int
+    key_dim: int | None = None
 
     def state_bytes(self, batch: int) -> int:
         """Return the size of the recurrent states of `batch` sequences."""
@@ -72,6 +74,7 @@ class Recurrence:
                 tensor_flop=shape.tokens * self.scan_tensor_flop,
                 vector_flop=shape.tokens * self.scan_vector_flop,
                 sfu_ops=shape.tokens * self.sfu_ops,
+                key_dim=self.key_dim,
             )
         )
         return out

@@ -87,8 +87,8 @@ def written(kernels: Sequence[Kernel], tensor: str) -> int:
 
 
 def n_ctas(kernels: Sequence[Kernel]) -> int:
-    """Return the CTAs of all kernels, each of which may round by a byte."""
-    return sum(kernel.n_ctas for kernel in kernels)
+    """Return the phases of all CTAs of all kernels, each of which may round by a byte."""
+    return sum(kind.count for kernel in kernels for kind, _ in kernel.phases())
 
 
 def candidates(op: Operator, gpu: Gpu) -> list[tuple[Kernel, ...]]:

@@ -19,7 +19,7 @@ from analysis.validate.case import (
 )
 from analysis.validate.rows.attention import kv_format
 from sim.kernel.engine import LatentVariant
-from sim.kernel.formats import BF16
+from sim.kernel.formats import BF16, WEIGHT_FORMATS
 from sim.kernel.operators import Elementwise, GroupedGemm, MlaAttention, Tensor, Traffic
 
 _HEAD_DIM: Final = 128
@@ -40,20 +40,40 @@ def mla_case(row: Row) -> KernelCase:
 
 
 def _absorbed(row: Row, *, n: int, k: int) -> KernelCase:
+    """Return one batched product; fp8 rows quantise their bf16 activations in blocks first."""
     heads, batch = number(row, "n_q_heads"), number(row, "batch")
-    weights = Tensor(name="w", size_bytes=BF16.bytes_of(heads * n * k), traffic=Traffic.WEIGHTS)
+    fp8 = row["dtype_kv"] == "fp8"
+    fmt = WEIGHT_FORMATS["fp8_block"] if fp8 else BF16
+    weights = Tensor(name="w", size_bytes=fmt.bytes_of(heads * n * k), traffic=Traffic.WEIGHTS)
+    values = heads * batch * k
+    a, out = activation("a", 2 * values), activation("out", 2 * heads * batch * n)
+    quantised = activation("a_fp8", values + values // 32)
+    quantise = Elementwise(
+        name="quantise",
+        part="benchmark",
+        kind="quantise",
+        inputs=(a,),
+        outputs=(quantised,),
+        read_bytes=(a.size_bytes,),
+        written_bytes=(quantised.size_bytes,),
+        vector_flop=4 * values,
+    )
     op = GroupedGemm(
         name="bmm",
         part="benchmark",
         tokens_per_expert=(batch,) * heads,
         n=n,
         k=k,
-        a=activation("a", 2 * heads * batch * k),
+        a=quantised if fp8 else a,
         experts=weights,
-        out=activation("out", 2 * heads * batch * n),
-        weight_format=BF16,
+        out=out,
+        weight_format=fmt,
     )
-    return KernelCase(operators=(op,), warm=(weights,) if row["l2"] == "warm" else ())
+    return KernelCase(
+        operators=(quantise, op) if fp8 else (op,),
+        warm=(weights,) if row["l2"] == "warm" else (),
+        dirty=(out,),
+    )
 
 
 def _attention(row: Row) -> KernelCase:
@@ -94,7 +114,8 @@ def _attention(row: Row) -> KernelCase:
     return KernelCase(
         operators=(append, attention),
         engine=replace(BENCHMARK_ENGINE, latent=latent),
-        warm=(kv,) if row["l2"] == "warm" else (),
+        warm=(kv, attention.q) if row["l2"] == "warm" else (attention.q,),
+        dirty=(attention.out,),
     )
 
 

@@ -131,11 +131,7 @@ def _layer(
         _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk),
         *quantise,
         _pass("permute", (routing,), (activation("sorted", 4 * routed + 4),)),
-        *(
-            (_pass("permute_fill", (routing,), (activation("filled", 4 * routed + 4),)),)
-            if triton
-            else ()
-        ),
+        *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton)),
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
         _pass("activation", (up,), (act,), flop=4 * routed * width, sfu=routed * width),
         *quantise_act,

@@ -11,9 +11,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from analysis.validate.case import KernelCase, Row, UnpredictableError, number
+from analysis.validate.case import (
+    BENCHMARK_ENGINE,
+    KernelCase,
+    Row,
+    UnpredictableError,
+    number,
+)
+from sim.kernel.engine import ScanVariant
 from sim.kernel.formats import BF16, KV_FORMATS
-from sim.kernel.operators import Operator, StateUpdate, Tensor, Traffic
+from sim.kernel.operators import ChunkedScan, Operator, StateUpdate, Tensor, Traffic
 from sim.model.conv import CausalConv
 from sim.model.delta_net import GatedDeltaNet
 from sim.model.emitter import Emitter, StepShape
@@ -49,8 +56,11 @@ def ssm_case(row: Row) -> KernelCase:
     operators = tuple(_as_stored(op, row) for op in emitter.operators())
     read = _states(t for op in operators for t in op.reads())
     written = _states(t for op in operators for t in op.writes())
+    fused = row["kernel"].endswith("flashinfer") or row["kernel"].startswith("flashkda")
+    scan = ScanVariant.FUSED if fused else ScanVariant.CHUNKED
     return KernelCase(
         operators=operators,
+        engine=replace(BENCHMARK_ENGINE, scan=scan),
         warm=tuple(t for t in read if t not in written),
         dirty=written,
         repeats=_IN_ONE_GRAPH if _many_in_graph(row) else 1,
@@ -100,6 +110,8 @@ def _channels(row: Row, net: GatedDeltaNet) -> int:
 
 def _as_stored(op: Operator, row: Row) -> Operator:
     """Return a recurrent step with the states that the row's engine reads and writes."""
+    if isinstance(op, ChunkedScan):
+        return replace(op, channel_gates=row["family"] == "kda")
     if not isinstance(op, StateUpdate) or op.name == "conv" or not _out_of_place(row):
         return op
     new = replace(op.state, name="new_state", size_bytes=op.state.size_bytes // 2)

@@ -9,8 +9,9 @@ from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
 from sim.kernel.lower.mla import lower_mla
-from sim.kernel.lower.recurrent import lower_scan, lower_state_update
+from sim.kernel.lower.recurrent import lower_state_update
 from sim.kernel.lower.row_kernels import lower_rows
+from sim.kernel.lower.scan import lower_scan
 from sim.kernel.lower.streaming import lower_elementwise
 from sim.kernel.operators import (
     Attention,
@@ -45,7 +46,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case StateUpdate():
             yield (lower_state_update(op, target),)
         case ChunkedScan():
-            yield (lower_scan(op, target),)
+            yield lower_scan(op, target, engine.scan)
         case _:
             raise InvariantError(f"no lowering for operator {op!r}")
 

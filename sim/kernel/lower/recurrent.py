@@ -1,6 +1,6 @@
-"""Recurrent kernels: one step on a state (decode) and the chunked scan (prefill).
+"""Recurrent kernels of decode: one step on a state (docs/decisions/0016).
 
-Decode (docs/decisions/0016). The Triton kernels in use (flash-linear-attention's
+The Triton kernels in use (flash-linear-attention's
 `fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp a tile of
 one head's state: it loads the tile in one burst, multiplies, reduces over the key and stores the
 tile in place. With only one warp a tile's arithmetic is a chain. A short convolution has the same
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
-from sim.kernel.operators import ChunkedScan, StateUpdate, Tensor
+from sim.kernel.operators import StateUpdate, Tensor
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
@@ -24,13 +24,13 @@ _STEPS_PER_TILE = 31
 _STEPS_PER_CTA = 5
 _TILE_BYTES = 16 * 1024
 _TILES_PER_SM = 4
-# Small states (short convolutions): 256 channels a CTA, two dependent loads and four taps.
+# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU.
 _SMALL_CTAS_PER_SM = 4
-_SMALL_STEPS = 4
+_SMALL_STEPS = 5
 _SMALL_TILE_BYTES = 2 * 1024
 _MOST_STATE_CTAS_PER_SM = 256
-# Instruction and constant caches start cold: a few dependent fetches before the first load.
-_SETUP_ROUND_TRIPS = 4
+# Instruction and constant caches start cold: floors of the three chips (decision 0016).
+_SETUP_ROUND_TRIPS = 9
 
 
 def _segments(
@@ -41,7 +41,7 @@ def _segments(
     return tuple(distinct.values()), {name: i for i, name in enumerate(distinct)}
 
 
-def _moves(
+def moves(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], count: int
 ) -> tuple[tuple[Segment, ...], tuple[Load, ...], tuple[Store, ...]]:
     """Return segments, and loads and stores of one CTA of `count`; each tensor moves once."""
@@ -69,9 +69,9 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     count = slices * ceil_div(slice_bytes, op.tile_bytes)
     count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
     share = ceil_div(op.state.size_bytes, count)
-    segments, loads, stores = _moves(tuple(op.reads()), tuple(op.writes()), count)
+    segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
     phase = Phase(
-        round_trips=1,
+        round_trips=0 if small else 1,
         steps=_SMALL_STEPS if small else _steps(share),
         loads=loads,
         stores=stores,
@@ -82,7 +82,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=2 * op.tile_bytes),),
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=op.tile_bytes * 5 // 4),),
         segments=segments,
         ctas_per_sm=_SMALL_CTAS_PER_SM if small else _resident(op, target),
         flop=operator_flop(op),
@@ -96,27 +96,3 @@ def _steps(share_bytes: int) -> int:
 
 def _resident(op: StateUpdate, target: Target) -> int:
     return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // op.tile_bytes))
-
-
-def lower_scan(op: ChunkedScan, target: Target) -> Kernel:
-    """Return the chunked recurrence of prefill: every CTA walks the chunks of one head in order."""
-    count = op.batch * op.n_heads
-    segments, loads, stores = _moves((*op.inputs, op.state), (*op.outputs, op.state), count)
-    phase = Phase(
-        round_trips=2 + ceil_div(op.q_len, op.chunk),
-        loads=loads,
-        stores=stores,
-        tensor_flop=ceil_div(op.tensor_flop, count),
-        vector_flop=ceil_div(op.vector_flop, count),
-        sfu_ops=ceil_div(op.sfu_ops, count),
-    )
-    buffer_bytes = target.shared_memory_bytes // 4
-    return Kernel(
-        name=f"chunked_scan_{op.chunk}",
-        operator=op.name,
-        part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
-        segments=segments,
-        ctas_per_sm=2,
-        flop=operator_flop(op),
-    )

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from sim.kernel.engine import AttentionVariant
 from sim.kernel.kernel import Kernel, Phase
-from sim.kernel.lower.attention import choose_splits, lower_attention, lower_mla
+from sim.kernel.lower.attention import choose_splits, lower_attention
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
 from sim.kernel.work import visible_pairs
-from tests.unit.kernel.samples import AMPERE, HOPPER, attention, mla
+from tests.unit.kernel.samples import AMPERE, HOPPER, attention
 
 NAIVE, FLASH, FLASH_DECODING = AttentionVariant
 
@@ -215,28 +215,3 @@ def test_prefill_after_a_prefix_reads_the_cache_once() -> None:
     op = attention(q_len=128, context=8192)
     (kernel,) = lowered(op)
     assert moved(kernel, "kv")[0] // only_phase(kernel).loads[0].sharers == op.kv_read_bytes
-
-
-def test_latent_attention_reads_one_vector_a_token_for_all_heads() -> None:
-    """128 heads are two CTAs of 64 that share the cache: 576 values a token, read once."""
-    op = mla(batch=2, context=4096)
-    ((main, combine),) = lower_mla(op, HOPPER)
-    phase = only_phase(main)
-    split = int(main.name.removeprefix("mla_split"))
-    kv = phase.loads[0]
-    assert split == choose_splits(4, 64, 132) > 1
-    assert main.n_ctas == 2 * 2 * split
-    assert kv.sharers == 2
-    assert 0 <= moved(main, "kv")[0] // 2 - op.kv_read_bytes < main.n_ctas
-    assert main.flop == 2 * 128 * (512 + 64 + 512) * 4096 * 2
-    assert moved(combine, "attention_out")[1] == op.out.size_bytes
-
-
-def test_few_latent_heads_are_one_block_and_many_sequences_need_no_split() -> None:
-    """16 heads do not share a cache, and 128 sequences fill the chip."""
-    ((main,),) = lower_mla(mla(batch=128, n_heads=16), HOPPER)
-    assert main.name == "mla_split1"
-    assert main.n_ctas == 128
-    assert only_phase(main).loads[0].sharers == 1
-    assert moved(main, "attention_out") == (0, 128 * 16 * 512 * 2)
-    assert only_phase(main).tensor_flop == 2 * 64 * 1088 * 4096

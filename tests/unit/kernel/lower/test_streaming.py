@@ -5,12 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.kernel.kernel import Load, Store
-from sim.kernel.lower.streaming import lower_elementwise, lower_scan, lower_state_update
-from sim.kernel.operators import ChunkedScan, StateUpdate, Tensor, Traffic
-from tests.unit.kernel.samples import AMPERE, HOPPER, activation, elementwise
+from sim.kernel.lower.streaming import lower_elementwise
+from tests.unit.kernel.samples import AMPERE, HOPPER, elementwise
 
 KIB = 1024
-STATE = Tensor(name="state", size_bytes=64 * KIB, traffic=Traffic.STATE)
 
 
 def test_a_pass_has_one_cta_for_eight_kibibytes() -> None:
@@ -71,61 +69,3 @@ def test_all_bytes_are_moved_and_rounding_adds_less_than_one_a_cta(reads: int, w
     kernel = lower_elementwise(elementwise("gate", {"x": reads}, {"y": writes}), HOPPER)
     assert reads <= kernel.requested_bytes < reads + kernel.n_ctas
     assert writes <= kernel.stored_bytes < writes + kernel.n_ctas
-
-
-def test_a_state_update_reads_and_writes_the_whole_state() -> None:
-    """Two sequences of four heads: eight CTAs, each with its slice of state in and out."""
-    op = StateUpdate(
-        name="update",
-        part="ssm",
-        batch=2,
-        n_heads=4,
-        state=STATE,
-        inputs=(activation("x", 800),),
-        outputs=(activation("y", 400),),
-        vector_flop=8000,
-        sfu_ops=16,
-    )
-    kernel = lower_state_update(op, AMPERE)
-    (kind,) = kernel.kinds
-    (phase,) = kind.phases
-    assert kind.count == 8
-    assert [s.name for s in kernel.segments] == ["x", "state", "y"]
-    assert phase.loads == (
-        Load(segment=0, size_bytes=100),
-        Load(segment=1, size_bytes=8 * KIB),
-    )
-    assert phase.stores == (
-        Store(segment=2, size_bytes=50),
-        Store(segment=1, size_bytes=8 * KIB, in_place=True),
-    )
-    assert (phase.vector_flop, phase.sfu_ops) == (1000, 2)
-
-
-@pytest.mark.parametrize(("q_len", "round_trips"), [(1, 3), (64, 3), (65, 4), (640, 12)])
-def test_a_scan_walks_its_chunks_in_order(q_len: int, round_trips: int) -> None:
-    """Two round trips to begin with and one for each chunk of 64 tokens."""
-    op = ChunkedScan(
-        name="scan",
-        part="ssm",
-        batch=3,
-        n_heads=4,
-        q_len=q_len,
-        chunk=64,
-        state=STATE,
-        inputs=(activation("x", 1200),),
-        outputs=(activation("y", 1200),),
-        tensor_flop=120,
-        vector_flop=12,
-        sfu_ops=1,
-    )
-    kernel = lower_scan(op, HOPPER)
-    (kind,) = kernel.kinds
-    (phase,) = kind.phases
-    assert kernel.name == "chunked_scan_64"
-    assert kind.count == 12
-    assert phase.round_trips == round_trips
-    assert (phase.tensor_flop, phase.vector_flop, phase.sfu_ops) == (10, 1, 1)
-    assert phase.loads[1] == Load(segment=1, size_bytes=-(-64 * KIB // 12))
-    assert phase.stores[1] == Store(segment=1, size_bytes=-(-64 * KIB // 12), in_place=True)
-    assert kernel.flop == 132
