@@ -21,7 +21,51 @@ _TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 _WORST: Final = 3
 _SHOWN: Final = ("source", "time_us", "value", "notes", "l2", "gpu")
 # What is known about the largest errors that are left, by selection.
-EXPLANATIONS: Final[Mapping[str, str]] = {}
+EXPLANATIONS: Final[Mapping[str, str]] = {
+    "gemm 16-bit": (
+        "cuBLAS picks worse tiles than a tuner between 65 and 256 tokens on A100; rows of the "
+        "LLMServingSim profiles (PyTorch, unknown L2 state) spread by a third around their trend."
+    ),
+    "gemm 16-bit m<=64": (
+        "The same A100 shape comes in two states 10 % apart in the data; profiled rows of tiny "
+        "matrices are floors of the profiler more than of the GPU."
+    ),
+    "gemm quantised": (
+        "DeepGEMM takes twice the prediction between 129 and 256 tokens and large n; packed 4-bit "
+        "weights on A100 run kernels whose K splits differ by shape."
+    ),
+    "attention decode": (
+        "Triton's kernels on L40S fall to memory speed before L2 is full; fp8 caches of 16 to 64 MB "
+        "on H100 are read at half of L2's rate; TensorRT-LLM's kernel for heads of 64 before Hopper "
+        "is not XQA."
+    ),
+    "attention prefill": (
+        "Short sequences in large batches: FlashInfer and TensorRT-LLM choose between kernels that "
+        "are one here."
+    ),
+    "attention mixed": (
+        "vLLM runs the prefill chunk and the decodes as one grid; here they follow each other."
+    ),
+    "mla decode": (
+        "The batched products around latent attention are cuBLAS batches of tiny matrices, "
+        "predicted as grouped GEMMs; fp8 with 64 or 128 heads and short contexts has a slower "
+        "kernel than FlashMLA's bf16 one."
+    ),
+    "moe balanced": (
+        "Layers of one to four tokens are seven floors and few bytes; vLLM's fp8 layers take four "
+        "times as long as its bf16 ones there, for a reason we do not know."
+    ),
+    "moe other routing": (
+        "The tables name an exponent, not the experts drawn: loads are reconstructed as ranks of a "
+        "power law."
+    ),
+    "ssm decode": "Convolutions of a few channels: floors between 1.5 and 7 us by harness.",
+    "ssm prefill": "Short prefills are chains of five to seven launches with 2 us of work each.",
+    "norm activation": (
+        "PyTorch's embedding and residual kernels in the vidur profiles (1 us resolution) read cold "
+        "activations in an order that we do not know."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
