@@ -35,9 +35,9 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
         "weights on A100 run kernels whose K splits differ by shape."
     ),
     "attention decode": (
-        "Triton's kernels on L40S fall to memory speed before L2 is full; fp8 caches of 16 to 64 MB "
-        "on H100 are read at half of L2's rate; TensorRT-LLM's kernel for heads of 64 before Hopper "
-        "is not XQA."
+        "Triton's kernels on L40S fall to memory speed before L2 is full; fp8 caches of 16 to "
+        "64 MB on H100 are read at half of L2's rate; TensorRT-LLM's kernel for heads of 64 before "
+        "Hopper is not XQA."
     ),
     "attention prefill": (
         "Short sequences in large batches: FlashInfer and TensorRT-LLM choose between kernels that "
@@ -62,8 +62,8 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
     "ssm decode": "Convolutions of a few channels: floors between 1.5 and 7 us by harness.",
     "ssm prefill": "Short prefills are chains of five to seven launches with 2 us of work each.",
     "norm activation": (
-        "PyTorch's embedding and residual kernels in the vidur profiles (1 us resolution) read cold "
-        "activations in an order that we do not know."
+        "PyTorch's embedding and residual kernels in the vidur profiles (1 us resolution) read "
+        "cold activations in an order that we do not know."
     ),
 }
 

@@ -34,9 +34,15 @@ def hbm_of(
 
 
 def test_a_channel_moves_its_share_of_the_peak() -> None:
-    """Of 1 ps a byte, each of 4 channels takes 4; tiles run at half of that, writes at 2/3."""
+    """Of 1 ps a byte, each of 4 channels takes 4; tiles run at half of that, writes at 2/3.
+
+    Tiles of short rows take another 25/18.
+    """
     assert ChannelTiming.of(toy_chip()) == ChannelTiming(
-        read_ps_per_byte=Fraction(4), tile_ps_per_byte=Fraction(8), write_ps_per_byte=Fraction(6)
+        read_ps_per_byte=Fraction(4),
+        tile_ps_per_byte=Fraction(8),
+        short_ps_per_byte=Fraction(8 * 25, 18),
+        write_ps_per_byte=Fraction(6),
     )
 
 

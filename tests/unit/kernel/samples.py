@@ -1,5 +1,12 @@
 """Operators in round numbers and two chips to lower them for."""
 
+from sim.kernel.engine import (
+    AttentionVariant,
+    DecodeKernel,
+    Engine,
+    LaunchMode,
+    PrefillKernel,
+)
 from sim.kernel.formats import BF16, KV_FORMATS, WeightFormat
 from sim.kernel.operators import (
     Attention,
@@ -26,6 +33,28 @@ HOPPER = Target(
     bulk_copy=True,
     compute_formats=frozenset({"bf16", "fp16", "fp8", "int8"}),
 )
+
+
+def engine(
+    attention: AttentionVariant = AttentionVariant.FLASH_DECODING,
+    *,
+    decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION,
+    prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION,
+    decode_helpers: int = 0,
+) -> Engine:
+    """Return an engine without fusions whose attention kernels are given."""
+    return Engine(
+        name="toy",
+        launch=LaunchMode.CUDA_GRAPH,
+        attention=attention,
+        fusions=(),
+        merge_projections=False,
+        host_time_ps=0,
+        kv_block_tokens=16,
+        decode=decode,
+        prefill=prefill,
+        decode_helpers=decode_helpers,
+    )
 
 
 def activation(name: str, size_bytes: int) -> Tensor:

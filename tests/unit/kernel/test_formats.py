@@ -47,7 +47,18 @@ def test_only_formats_that_multiply_their_own_width_quantise_activations() -> No
     by_activation = {n for n, f in WEIGHT_FORMATS.items() if f.quantises_activations}
     unpacked = {n for n, f in WEIGHT_FORMATS.items() if f.dequantised}
     assert by_activation == {"fp8", "fp8_block", "nvfp4", "int8_w8a8"}
-    assert unpacked == {"int8", "int4", "q4_k_m", "q8_0", "mxfp4"}
+    assert unpacked == {
+        "int8",
+        "int8_linear",
+        "int4",
+        "int4_g32",
+        "q4_k_m",
+        "q8_0",
+        "q4_0",
+        "q4_0_qat",
+        "mxfp4",
+        "mxfp4_q8",
+    }
     assert all(WEIGHT_FORMATS[n].compute == "bf16" for n in unpacked)
 
 

@@ -46,7 +46,7 @@ def test_all_problems_of_a_profile_are_told_at_once(
         load_engine("mine.toml", [])
     assert str(caught.value).split("\n") == [
         'mine.toml:1:10: launch = "graph": unknown launch mode (expected one of stream, '
-        "cuda_graph; did you mean 'cuda_graph'?)",
+        "cuda_graph, megakernel; did you mean 'cuda_graph'?)",
         'mine.toml:3:13: fusions.0.0 = "nrom": unknown element-wise kind (expected one of '
         f"{', '.join(ELEMENTWISE_KINDS)}; did you mean 'norm'?)",
         "mine.toml:5:19: kv_block_tokens = 0: is too small (expected 1 or more)",

@@ -1,27 +1,33 @@
-"""`sim.kernel.lower.attention`: splits, visible bytes, and the causal mask."""
+"""`sim.kernel.lower.attention` and what it calls: splits, visible bytes, and the causal mask."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.kernel.engine import AttentionVariant
+from sim.kernel.engine import AttentionVariant, DecodeKernel, PrefillKernel
 from sim.kernel.kernel import Kernel, Phase
-from sim.kernel.lower.attention import choose_splits, lower_attention
+from sim.kernel.lower.attention import lower_attention
+from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP, tile_of
+from sim.kernel.lower.split_kv import choose_splits
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
 from sim.kernel.work import visible_pairs
-from tests.unit.kernel.samples import AMPERE, HOPPER, attention
+from tests.unit.kernel.samples import AMPERE, HOPPER, attention, engine
 
 NAIVE, FLASH, FLASH_DECODING = AttentionVariant
 
 
 def lowered(
-    op: Attention, variant: AttentionVariant = FLASH_DECODING, target: Target = HOPPER
+    op: Attention,
+    variant: AttentionVariant = FLASH_DECODING,
+    target: Target = HOPPER,
+    **kernel: Any,
 ) -> tuple[Kernel, ...]:
     """Return the one kernel sequence of an attention operator."""
-    (kernels,) = lower_attention(op, target, variant)
+    (kernels,) = lower_attention(op, target, engine(variant, **kernel))
     return kernels
 
 
@@ -89,8 +95,7 @@ def test_a_decode_cta_reads_its_share_of_the_cache_once() -> None:
     assert q.size_bytes == 4 * 128 * 2
     # 256 tokens in two blocks, for scores and values; 4 query heads in 64 rows.
     assert phase.steps == 4
-    assert phase.tensor_flop == 2 * 64 * 256 * 256
-    assert phase.sfu_ops == 64 * 256
+    assert phase.tensor_flop == 64 * 256 * (2 * 256 + SOFTMAX_TENSOR_FLOP)
     assert main.flop == 2 * 32 * 256 * 4096
     assert combine.name == "combine_split16"
     assert combine.flop == 0
@@ -141,10 +146,15 @@ def test_only_the_visible_window_is_read(variant: AttentionVariant, window: int 
 
 
 def test_a_quantised_cache_halves_the_bytes() -> None:
-    """And changes nothing else about the kernel."""
+    """And keeps the tensor cores of Hopper waiting twice as long."""
     (wide,), (narrow,) = lowered(attention(), FLASH), lowered(attention(kv_format="fp8"), FLASH)
     assert moved(wide, "kv")[0] == 2 * moved(narrow, "kv")[0]
-    assert replace(only_phase(wide), loads=()) == replace(only_phase(narrow), loads=())
+    wide_work, narrow_work = only_phase(wide), only_phase(narrow)
+    assert replace(wide_work, loads=()) == replace(
+        narrow_work, loads=(), tensor_flop=wide_work.tensor_flop
+    )
+    # V of one byte is transposed through shared memory.
+    assert narrow_work.tensor_flop == 2 * wide_work.tensor_flop
 
 
 def test_naive_attention_writes_scores_and_odds_to_memory() -> None:
@@ -165,13 +175,77 @@ def test_naive_attention_writes_scores_and_odds_to_memory() -> None:
     assert softmax.flop == 0
 
 
-@pytest.mark.parametrize(("target", "rows"), [(AMPERE, 16), (HOPPER, 64)])
-def test_the_heads_of_a_group_fill_the_rows_of_a_matrix_instruction(
-    target: Target, rows: int
+@pytest.mark.parametrize(
+    ("target", "kernel", "rows"),
+    [
+        (AMPERE, DecodeKernel.FLASH_ATTENTION, 64),
+        (HOPPER, DecodeKernel.FLASH_ATTENTION, 64),
+        (AMPERE, DecodeKernel.FLASHINFER, 16),
+        (HOPPER, DecodeKernel.XQA, 16),
+        # FlashAttention-3's code for Ampere: 128 rows at 4/5 of the rate.
+        (AMPERE, DecodeKernel.FLASH_ATTENTION_3, 160),
+    ],
+)
+def test_the_heads_of_a_group_fill_the_rows_of_a_tile(
+    target: Target, kernel: DecodeKernel, rows: int
 ) -> None:
-    """Four query heads are padded to 16 rows on Ampere, 64 on Hopper."""
-    (main,) = lowered(attention(), FLASH, target)
-    assert only_phase(main).tensor_flop == 2 * rows * 256 * 4096
+    """Four query heads are padded to the rows that the kernel computes."""
+    (main,) = lowered(attention(), FLASH, target, decode=kernel)
+    assert only_phase(main).tensor_flop == rows * 4096 * (2 * 256 + SOFTMAX_TENSOR_FLOP)
+
+
+def test_flash_attention_2_copies_queries_and_output_of_several_sequences() -> None:
+    """It makes the heads of a group rows by a transposition before and one after."""
+    one, several = (lowered(attention(batch=n), target=AMPERE) for n in (1, 2))
+    assert [k.name.split("_")[0] for k in one] == ["flash", "combine"]
+    assert [k.name for k in several][::3] == ["transpose_q", "transpose_out"]
+    assert moved(several[0], "q") == (attention(batch=2).q.size_bytes, 0)
+
+
+def test_a_window_of_flash_attention_2_gives_every_query_head_a_cta() -> None:
+    """The four heads of a group fetch the same keys, so KV is shared by four."""
+    op = attention(batch=64, window=512)
+    (main,) = lowered(op, target=AMPERE)
+    assert main.n_ctas == 64 * 32
+    assert only_phase(main).loads[0].sharers == 4
+    assert moved(main, "kv")[0] == 4 * op.kv_read_bytes
+
+
+def test_trtllm_has_no_xqa_for_narrow_heads_before_hopper() -> None:
+    """A CTA per query head instead; on Hopper the heads of a group share one."""
+    op = attention(batch=64, dim=64)
+    ampere, hopper = (lowered(op, target=t, decode=DecodeKernel.XQA)[0] for t in (AMPERE, HOPPER))
+    assert (ampere.n_ctas, hopper.n_ctas) == (64 * 32, 64 * 8)
+
+
+def test_xqa_of_hopper_merges_fp8_splits_in_its_last_cta() -> None:
+    """So there is no combine kernel, and every CTA that splits may wait for the merge."""
+    op = attention(kv_format="fp8")
+    (main,) = lowered(op, decode=DecodeKernel.XQA)
+    assert main.n_ctas > 8
+    assert moved(main, "attention_out")[1] >= op.out.size_bytes
+    assert [k.name[:7] for k in lowered(attention(), decode=DecodeKernel.XQA)][1:] == ["combine"]
+
+
+def test_helpers_come_first_and_the_merge_follows_whatever_the_split() -> None:
+    """vLLM's FlashAttention-3 schedules splits in a kernel of its own and always merges."""
+    kernels = lowered(attention(batch=64), decode_helpers=2)
+    assert [k.name for k in kernels] == [
+        "decode_helper0",
+        "decode_helper1",
+        "flash_decode_split1",
+        "combine_split1",
+    ]
+
+
+def test_values_of_fp8_are_widened_by_flashinfer_before_hopper() -> None:
+    """One unpacking and conversion for each cached value."""
+    op = attention(kv_format="fp8")
+    ampere, hopper = (
+        lowered(op, FLASH, t, decode=DecodeKernel.FLASHINFER)[0] for t in (AMPERE, HOPPER)
+    )
+    assert only_phase(hopper).vector_flop == 0
+    assert only_phase(ampere).vector_flop * ampere.n_ctas == 24 * op.kv_read_bytes
 
 
 @pytest.mark.parametrize(
@@ -188,16 +262,18 @@ def test_the_heads_of_a_group_fill_the_rows_of_a_matrix_instruction(
 def test_prefill_covers_all_queries_and_no_less_than_the_visible_pairs(
     op: Attention, target: Target
 ) -> None:
-    """A CTA per block of 128 queries and head, sorted into at most 16 kinds, longest first."""
+    """A CTA per block of queries and head, sorted into at most 16 kinds, longest first."""
     (kernel,) = lowered(op, NAIVE, target)
-    blocks = -(-op.q_len // 128)
+    blocks = -(-op.q_len // tile_of(op, target, PrefillKernel.FLASH_ATTENTION).queries)
     assert kernel.n_ctas == op.batch * op.n_q_heads * blocks
     assert len(kernel.kinds) <= 16
     work = [phase.tensor_flop for _, phase in kernel.phases()]
     assert work == sorted(work, reverse=True)
     pairs = visible_pairs(q_len=op.q_len, context=op.context, window=op.window)
     assert kernel.flop == 2 * op.batch * op.n_q_heads * 256 * pairs
-    assert kernel.flop <= kernel.issued_tensor_flop < 1.3 * kernel.flop or op.q_len < 128
+    padded = 2 if op.q_len < 128 else 1.3
+    softmax = 1 + SOFTMAX_TENSOR_FLOP / 512
+    assert kernel.flop <= kernel.issued_tensor_flop < padded * softmax * kernel.flop
     out = moved(kernel, "attention_out")[1]
     assert op.out.size_bytes <= out < op.out.size_bytes + kernel.n_ctas
 
