@@ -7,6 +7,7 @@ from sim.errors import InvariantError
 from sim.hardware.address_map import AddressMap, HashedMap
 from sim.hardware.clock import Clock
 from sim.hardware.dispatch import dispatch
+from sim.hardware.fold import fold
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2
 from sim.hardware.plan import granule_bytes, plan_kernel
@@ -86,7 +87,8 @@ class Gpu:
         )
         cache = L2(env, spec, probe, hbm, residency)
         size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
-        plans = plan_kernel(kernel, spec, size)
+        grid = fold(kernel, spec)
+        plans = plan_kernel(grid, spec, size, is_long=grid is not kernel)
         jobs = [
             SmJob(
                 name=f"sm{i}",
@@ -94,7 +96,7 @@ class Gpu:
                 sm_class=sm_class,
                 setup_ps=kernel.setup_round_trips * spec.l2_latency_ps,
             )
-            for i, sm_class in enumerate(dispatch(kernel, spec.sm_count, symmetry=self.symmetry))
+            for i, sm_class in enumerate(dispatch(grid, spec.sm_count, symmetry=self.symmetry))
         ]
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
         env.run()

@@ -28,7 +28,9 @@ _SMALLEST_BYTES = 1024
 # The most granules of a CTA's loop where its bytes in flight are ample, of all loops that one slot
 # of an SM runs in turn, and the fewest that a loop is left with.
 _LONGEST_LOOP = 64
-_MOST_PER_SLOT = 512
+_MOST_PER_SLOT = 256
+# The same for a loop at the pace of HBM, whose first requests nothing hides.
+_LONGEST_LOOP_OF_HBM = 160
 _SHORTEST_LOOP = 16
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
@@ -91,8 +93,12 @@ def _covered(spec: ChipSpec) -> int:
     return spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
 
 
+def _is_ample(kernel: Kernel, spec: ChipSpec) -> bool:
+    return _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
+
+
 def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
-    if _in_flight(kernel, spec) < _AMPLE * _covered(spec):
+    if not _is_ample(kernel, spec):
         return _PER_BUFFER_IF_SCARCE
     refills = kernel.requested_bytes // (spec.sm_count * buffer_bytes)
     restart = max(phase.round_trips for _, phase in kernel.phases())
@@ -100,15 +106,21 @@ def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
     return _PER_BUFFER_IF_STEADY if steady else _PER_BUFFER
 
 
-def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPlan, ...]:
-    """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`."""
+def plan_kernel(
+    kernel: Kernel, spec: ChipSpec, size_bytes: int, *, is_long: bool = False
+) -> tuple[CtaPlan, ...]:
+    """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`.
+
+    Of a long grid, whose ends count little, the granules are larger.
+    """
     plans, key = [], 0
     waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     busy_sms = min(spec.sm_count, kernel.n_ctas)
     usual = granule_bytes(kernel, spec, Fraction(1))
-    beyond_hbm = _is_beyond_hbm(kernel, spec, busy_sms)
+    beyond_hbm = is_long or _is_beyond_hbm(kernel, spec, busy_sms)
+    ample = _is_ample(kernel, spec)
     for kind in kernel.kinds:
-        stretch = _stretch(kind, usual, waves) if beyond_hbm else 1
+        stretch = _stretch(kind, usual, waves, beyond_hbm=beyond_hbm) if ample else 1
         largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
         phases = []
         for phase in kind.phases:
@@ -119,9 +131,7 @@ def plan_kernel(kernel: Kernel, spec: ChipSpec, size_bytes: int) -> tuple[CtaPla
 
 
 def _is_beyond_hbm(kernel: Kernel, spec: ChipSpec, busy_sms: int) -> bool:
-    """Return whether pipes or L2 need clearly longer than HBM, with ample bytes in flight."""
-    if _in_flight(kernel, spec) < _AMPLE * _covered(spec):
-        return False
+    """Return whether pipes or L2 need clearly longer than HBM."""
     pipes_ps = sum(
         kind.count * sum(phase_pipe_times(phase, spec, busy_sms)) for kind, phase in kernel.phases()
     )
@@ -135,14 +145,16 @@ def _is_beyond_hbm(kernel: Kernel, spec: ChipSpec, busy_sms: int) -> bool:
     return max(pipes_ps // busy_sms, l2_ps) >= _CLEARLY * hbm_ps
 
 
-def _stretch(kind: CtaKind, size_bytes: int, waves: int) -> int:
+def _stretch(kind: CtaKind, size_bytes: int, waves: int, *, beyond_hbm: bool) -> int:
     """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
 
     A loop that runs at the pace of its pipes or of L2 does so whatever its buffer, if bytes in
     flight are ample: larger pieces save events and move its ends only.
     """
     longest = max(phase.load_bytes for phase in kind.phases)
-    most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
+    most = _LONGEST_LOOP_OF_HBM
+    if beyond_hbm:
+        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
     return max(1, longest // (most * size_bytes))
 
 

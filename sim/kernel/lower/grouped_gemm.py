@@ -61,26 +61,21 @@ def build_grouped(
 ) -> Kernel:
     """Return the kernel of one tiling, which takes `k_bytes` of K at a time.
 
-    Experts with equally many token blocks share CTA kinds; their partly filled blocks count with
+    Experts with about as many token blocks share CTA kinds; their partly filled blocks count with
     their mean fill, as they differ in a few rows of activations only.
     """
     tile_n, tile_m = tile
-    by_blocks: dict[int, list[int]] = {}
-    for tokens in op.tokens_per_expert:
-        if tokens:
-            by_blocks.setdefault(ceil_div(tokens, tile_m), []).append(tokens)
     expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
     kinds = []
-    for n_blocks, tokens_of in sorted(by_blocks.items(), reverse=True):
-        n_experts, tokens = len(tokens_of), sum(tokens_of)
+    for load in _loads(op, tile_m):
+        n_experts, n_blocks, _ = load
         for n_count, n_length in cut(op.n, tile_n):
             count = n_experts * n_blocks * n_count
-            load = (n_experts, n_blocks, tokens)
             phase = _phase(op, target, tile, n_length, load, k_bytes)
             kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=pipeline.buffer_bytes))
     experts = Segment(
         name=op.experts.name,
-        size_bytes=sum(len(tokens) for tokens in by_blocks.values()) * expert_bytes,
+        size_bytes=sum(tokens > 0 for tokens in op.tokens_per_expert) * expert_bytes,
         traffic=op.experts.traffic,
         tiled=True,
         short=k_bytes < _STAGE_ROW_BYTES,
@@ -95,6 +90,29 @@ def build_grouped(
         flop=operator_flop(op),
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
+
+
+def _loads(op: GroupedGemm, tile_m: int) -> list[tuple[int, int, int]]:
+    """Return (experts, token blocks of each, tokens of them all), the most loaded experts first.
+
+    What differs between CTAs of two experts is how many others read the same weights. Experts whose
+    blocks number 1, 2 to 3, 4 to 7, ... are taken together and share their blocks out evenly: some
+    get one more than the others, so that experts, blocks and tokens sum to what they were.
+    """
+    octaves: dict[int, list[int]] = {}
+    for tokens in op.tokens_per_expert:
+        if tokens:
+            octaves.setdefault(ceil_div(tokens, tile_m).bit_length(), []).append(tokens)
+    loads = []
+    for _, tokens_of in sorted(octaves.items(), reverse=True):
+        n_experts, tokens = len(tokens_of), sum(tokens_of)
+        blocks = sum(ceil_div(n, tile_m) for n in tokens_of)
+        each, more = divmod(blocks, n_experts)
+        upper = tokens * more * (each + 1) // blocks
+        if more:
+            loads.append((more, each + 1, upper))
+        loads.append((n_experts - more, each, tokens - upper))
+    return loads
 
 
 def _phase(
