@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import simpy
 from simpy.events import NORMAL
 
-from sim.hardware.clock import Clock
+from sim.hardware.clock import Clock, Recurring
 from sim.hardware.hbm import Hbm
 from sim.hardware.residency import Residency
 from sim.hardware.spec import ChipSpec
@@ -19,22 +19,44 @@ from sim.measure.busy import BusyLog
 from sim.measure.probe import Probe
 from sim.units import PS_PER_S
 
-# After every normal event of the same instant, so that all its requests are seen together.
-_LAST = 3
 
+class Arrival:
+    """Data of one phase's requests of one instant; `busy` and `causes` say what it waited for.
 
-class Arrival(simpy.Event):
-    """Data of one phase's requests of one instant; `busy` and `causes` say what it waited for."""
+    `ready_ps` is set when the requests were arbitrated, at the end of their instant.
+    """
 
-    __slots__ = ("busy", "causes")
+    __slots__ = ("_event", "busy", "causes", "env", "ready_ps")
     busy: BusyLog
     causes: tuple[str, str]
 
-    def succeed_in(self, delay_ps: int) -> None:
-        """Happen `delay_ps` from now."""
-        self._ok = True
-        self._value = None
-        self.env.schedule(self, NORMAL, delay_ps)
+    def __init__(self, env: Clock) -> None:
+        self.env = env
+        self.ready_ps: int | None = None
+        self._event: simpy.Event | None = None
+
+    def is_there(self) -> bool:
+        """Return whether the data have arrived."""
+        return self.ready_ps is not None and self.ready_ps <= self.env.time_ps
+
+    def awaited(self) -> simpy.Event:
+        """Return the event of the arrival, which must be yet to come: all who wait share it."""
+        event = self._event
+        if event is None:
+            event = self._event = simpy.Event(self.env)
+            if self.ready_ps is not None:
+                self._schedule(event, self.ready_ps)
+        return event
+
+    def be_ready_at(self, ready_ps: int) -> None:
+        """Arrive at a time that is yet to come."""
+        self.ready_ps = ready_ps
+        if self._event is not None:
+            self._schedule(self._event, ready_ps)
+
+    def _schedule(self, event: simpy.Event, ready_ps: int) -> None:
+        event._ok, event._value = True, None
+        self.env.schedule(event, NORMAL, ready_ps - self.env.time_ps)
 
 
 class _Group:
@@ -55,7 +77,7 @@ class L2:
     """
 
     __slots__ = (
-        "_arbitration", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores", "_written_back",
+        "_arbitration", "_called", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores", "_written_back",
         "asked_bytes", "busy", "drained_ps", "env", "free_ps", "hbm", "missed_bytes", "probe",
         "rate", "residency", "stored_bytes",
     )  # fmt: skip
@@ -84,7 +106,9 @@ class L2:
         self._hbm_ps = spec.hbm_latency_ps
         self._pending: dict[int, _Group] = {}
         self._stores: dict[tuple[int, bool], int] = {}
-        self._arbitration: simpy.Event | None = None
+        # At the end of an instant, so that all its requests are seen together.
+        self._arbitration = Recurring(env, self._arbitrate)
+        self._called = False
         self._written_back = 0
 
     def request(
@@ -96,7 +120,9 @@ class L2:
         """
         group = self._pending.get(phase)
         if group is None:
-            self._call_arbiter()
+            if not self._called:
+                self._called = True
+                self._arbitration.call()
             group = self._pending[phase] = _Group(Arrival(self.env), loads)
         totals = group.sizes
         for i, size in enumerate(sizes):
@@ -105,30 +131,24 @@ class L2:
 
     def store(self, stores: Sequence[Store], multiplicity: int) -> None:
         """Post writes: they use L2 bandwidth after the reads of this instant; nobody waits."""
-        self._call_arbiter()
+        if not self._called:
+            self._called = True
+            self._arbitration.call()
         for store in stores:
             size = store.size_bytes * multiplicity
             key = (store.segment, store.in_place)
             self._stores[key] = self._stores.get(key, 0) + size
 
-    def _call_arbiter(self) -> None:
-        if self._arbitration is None:
-            event = simpy.Event(self.env)
-            event.callbacks.append(self._arbitrate)
-            event._ok, event._value = True, None
-            self.env.schedule(event, _LAST)  # type: ignore[arg-type]
-            self._arbitration = event
-
     def _arbitrate(self, _event: simpy.Event) -> None:
         groups, self._pending = self._pending, {}
         stores, self._stores = self._stores, {}
-        self._arbitration = None
+        self._called = False
         misses: list[tuple[int, int]] = []
         asked = 0
         for _, group in sorted(groups.items()) if len(groups) > 1 else groups.items():
             asked += self._look_up(group, misses)
         written = self._write(stores) if stores else 0
-        now = self.env.now
+        now = self.env.time_ps
         start = now if now > self.free_ps else self.free_ps
         finish = start - (-asked * PS_PER_S // self.rate)
         self.free_ps = finish - (-written * PS_PER_S // self.rate)
@@ -144,7 +164,7 @@ class L2:
             self._written_back += write_back
             fetched, channel = self.hbm.serve(start, misses, write_back)
         for group in groups.values():
-            self._answer(group, finish, fetched, channel, now)
+            self._answer(group, finish, fetched, channel)
 
     def _look_up(self, group: _Group, misses: list[tuple[int, int]]) -> int:
         """Look a group's bytes up; note its misses and return what it asked for."""
@@ -167,7 +187,7 @@ class L2:
             self.stored_bytes[segment] += size
         return sum(stores.values())
 
-    def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog, now: int) -> None:
+    def _answer(self, group: _Group, finish: int, fetched: int, channel: BusyLog) -> None:
         """Let a group's data arrive, and say which server it will have waited for."""
         arrival = group.arrival
         if not group.missed:
@@ -179,4 +199,4 @@ class L2:
         else:
             arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "hbm_latency")
             ready = finish + self._hbm_ps
-        arrival.succeed_in(ready - now)
+        arrival.be_ready_at(ready)

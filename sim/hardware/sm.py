@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import simpy
+from simpy.events import Timeout
 
 from sim.hardware.clock import Clock
 from sim.hardware.dispatch import SmClass
@@ -47,12 +48,6 @@ class SmLedger:
             self.ps[causes[1]] += until_ps - self.until_ps - saturated
             self.until_ps = until_ps
 
-    def charge_pipes(self, start_ps: int, granule: Granule) -> None:
-        """Charge a granule's time on the pipes; the time before `start_ps` must be charged."""
-        for cause, ps in granule.pipes_ps:
-            self.ps[cause] += ps
-        self.until_ps = start_ps + granule.work_ps
-
 
 @dataclass(slots=True, eq=False)
 class _Loader:
@@ -63,11 +58,6 @@ class _Loader:
     arrivals: deque[Arrival]
     next_granule: int = 0
     starved: simpy.Event | None = None
-
-    def ready(self) -> Granule | None:
-        """Return the next granule if there is one and room for it."""
-        granule = self.phase.granules[self.next_granule]
-        return granule if granule.total_bytes <= self.credit_bytes else None
 
     def issued(self, granule: Granule, arrival: Arrival) -> bool:
         """Note that the next granule is on its way; return whether any is left."""
@@ -127,11 +117,11 @@ class Sm:
             env.process(self._run_slot(slot))
 
     def _run_slot(self, kinds: tuple[int, ...]) -> Process:
-        yield self.env.timeout(self.kernel_start_ps)
-        self.ledger.charge("launch", self.env.now)
+        yield Timeout(self.env, self.kernel_start_ps)
+        self.ledger.charge("launch", self.env.time_ps)
         if self.job.setup_ps:
-            yield self.env.timeout(self.job.setup_ps)
-            self.ledger.charge("l2_latency", self.env.now)
+            yield Timeout(self.env, self.job.setup_ps)
+            self.ledger.charge("l2_latency", self.env.time_ps)
         for kind in kinds:
             plan = self.job.plans[kind]
             for phase in plan.phases:
@@ -139,16 +129,16 @@ class Sm:
 
     def _run_phase(self, phase: PhasePlan, buffer_bytes: int) -> Process:
         if phase.round_trips_ps:
-            yield self.env.timeout(phase.round_trips_ps)
-            self.ledger.charge("l2_latency", self.env.now)
+            yield Timeout(self.env, phase.round_trips_ps)
+            self.ledger.charge("l2_latency", self.env.time_ps)
         if phase.loads:
             yield from self._stream(phase, buffer_bytes)
         else:
             for granule in phase.granules:
-                wait = self._compute(self.env.now, granule)
+                wait = self._compute(self.env.time_ps, granule)
                 if wait:
-                    yield self.env.timeout(wait)
-                    self.ledger.charge("sync", self.env.now)
+                    yield Timeout(self.env, wait)
+                    self.ledger.charge("sync", self.env.time_ps)
         if phase.stores:
             self.l2.store(phase.stores, self.multiplicity)
 
@@ -163,14 +153,15 @@ class Sm:
                 loader.starved = env.event()
                 yield loader.starved
             arrival = arrivals.popleft()
-            if not arrival.processed:
-                yield arrival
+            if not arrival.is_there():
+                yield arrival.awaited()
             wait = self._compute(self._returned(arrival, granule), granule)
             if wait:
-                yield env.timeout(wait)
-                self.ledger.charge("sync", env.now)
+                yield Timeout(env, wait)
+                self.ledger.charge("sync", env.time_ps)
             loader.credit_bytes += granule.total_bytes
-            self._issue()
+            if not self._sleeps:
+                self._issue()
 
     def _issue(self, woken: simpy.Event | None = None) -> None:
         """Issue granules while the port is free: the oldest CTA with room goes first.
@@ -180,15 +171,17 @@ class Sm:
         """
         if woken is not None:
             self._sleeps = False
-        env = self.env
+        now = self.env.time_ps
         while not self._sleeps:
-            loader, granule = self._oldest_ready()
-            if loader is None or granule is None:
+            for loader in self._loaders:
+                granule = loader.phase.granules[loader.next_granule]
+                if granule.total_bytes <= loader.credit_bytes:
+                    break
+            else:
                 return
-            now = env.now
             if self.port_ps > now:
                 self._sleeps = True
-                timeout = env.timeout(self.port_ps - now)
+                timeout = Timeout(self.env, self.port_ps - now)
                 timeout.callbacks.append(self._issue)
                 return
             self.port_ps = now + granule.port_ps
@@ -197,34 +190,34 @@ class Sm:
             if not loader.issued(granule, arrival):
                 self._loaders.remove(loader)
 
-    def _oldest_ready(self) -> tuple[_Loader | None, Granule | None]:
-        for loader in self._loaders:
-            granule = loader.ready()
-            if granule is not None:
-                return loader, granule
-        return None, None
-
     def _returned(self, arrival: Arrival, granule: Granule) -> int:
         """Return when the granule is through the SM's port; charge the wait up to now."""
-        now = self.env.now
-        through = max(now, self._return_ps + granule.port_ps)
+        now = self.env.time_ps
+        through = self._return_ps + granule.port_ps
+        if through < now:
+            through = now
         self._return_ps = through
         if self.probe is not None:
             start = through - granule.port_ps
             self.probe.served(f"{self.job.name}.port", start, through, granule.total_bytes)
-        self.ledger.charge_wait(now, arrival.busy, arrival.causes)
+        if now > self.ledger.until_ps:
+            self.ledger.charge_wait(now, arrival.busy, arrival.causes)
         return through
 
     def _compute(self, ready_ps: int, granule: Granule) -> int:
         """Take the pipe for a granule, once its data are there; return how long the CTA waits."""
-        start = max(ready_ps, self.pipe_ps)
+        start = ready_ps if ready_ps > self.pipe_ps else self.pipe_ps
         ledger = self.ledger
         if start > ledger.until_ps:
             ledger.charge("l2_bandwidth", start)
-        if granule.work_ps:
-            ledger.charge_pipes(start, granule)
+        work_ps = granule.work_ps
+        self.pipe_ps = end = start + work_ps
+        if work_ps:
+            ps = ledger.ps
+            for cause, pipe_ps in granule.pipes_ps:
+                ps[cause] += pipe_ps
+            ledger.until_ps = end
             if self.probe is not None:
-                end = start + granule.work_ps
-                self.probe.served(f"{self.job.name}.pipe", start, end, granule.work_ps)
-        self.pipe_ps = start + granule.work_ps
-        return start + max(granule.work_ps, granule.chain_ps) - self.env.now
+                self.probe.served(f"{self.job.name}.pipe", start, end, work_ps)
+        chain_ps = granule.chain_ps
+        return start + (work_ps if work_ps > chain_ps else chain_ps) - self.env.time_ps

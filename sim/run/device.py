@@ -1,7 +1,8 @@
 """A device with a memory: runs kernels once, tunes operators once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from sim.hardware.estimate import estimate_ps
 from sim.hardware.gpu import Gpu, KernelRun
@@ -20,6 +21,8 @@ _WORTH_A_TRY = 1.03
 # The guess of kernels longer than this is good enough, and they are slow to simulate.
 _LONG_PS = 200 * PS_PER_US
 
+# Trials are simulated with larger requests: enough to tell candidates apart.
+_TRIAL_GRANULES = Fraction(2)
 Sequences = list[tuple[Kernel, ...]]
 
 
@@ -73,8 +76,11 @@ class Device:
 
     def _time(self, kernels: Sequence[Kernel], l2: L2State) -> int:
         total = 0
+        trial = replace(
+            self, gpu=replace(self.gpu, granule_scale=self.gpu.granule_scale * _TRIAL_GRANULES)
+        )
         for kernel in kernels:
-            run = self.run(kernel, l2)
+            run = trial.run(kernel, l2)
             l2 = run.l2
             total += run.time_ps + self._gap_ps()
         return total

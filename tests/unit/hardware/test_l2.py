@@ -50,7 +50,7 @@ class Bench:
         def send(_: object) -> None:
             sizes = [one.size_bytes for one in loads]
             arrival = self.l2.request(phase, loads, sizes, multiplicity)
-            arrival.callbacks.append(lambda _: self.log.append((label, self.env.now)))
+            arrival.awaited().callbacks.append(lambda _: self.log.append((label, self.env.now)))
 
         self.env.timeout(at).callbacks.append(send)
 

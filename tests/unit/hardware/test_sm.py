@@ -5,6 +5,7 @@ Times in the comments count from the start of the CTAs, 1 us into the kernel. A 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -300,16 +301,9 @@ def test_a_wait_is_split_by_how_long_the_server_was_busy() -> None:
 
 def test_pipes_are_charged_one_by_one() -> None:
     """Pipes that take turns add up to the granule's work."""
-    ledger = SmLedger()
-    work = Granule(
-        sizes=(),
-        total_bytes=0,
-        port_ps=0,
-        pipes_ps=(("tensor", 5), ("sfu", 2)),
-        work_ps=7,
-        chain_ps=0,
-    )
-    ledger.charge_pipes(0, work)
-    ledger.charge_pipes(7, work)
-    assert ledger.until_ps == 14
-    assert (ledger.ps["tensor"], ledger.ps["sfu"], ledger.ps["vector"]) == (10, 4, 0)
+    bench = Bench()
+    work = replace(granule(1000, work=7), pipes_ps=(("tensor", 5), ("sfu", 2)))
+    sm = bench.sm(plan(phase(work, work)))
+    bench.end()
+    assert sm.ledger.until_ps == sm.pipe_ps
+    assert (sm.ledger.ps["tensor"], sm.ledger.ps["sfu"], sm.ledger.ps["vector"]) == (10, 4, 0)

@@ -24,7 +24,7 @@ def lowered(
     op: Attention,
     variant: AttentionVariant = FLASH_DECODING,
     target: Target = HOPPER,
-    **kernel: Any,
+    **kernel: DecodeKernel | int,
 ) -> tuple[Kernel, ...]:
     """Return the one kernel sequence of an attention operator."""
     (kernels,) = lower_attention(op, target, engine(variant, **kernel))
