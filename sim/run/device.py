@@ -68,7 +68,9 @@ class Device:
         guesses = [sum(estimate_ps(k, spec) + gap_ps for k in s) for s in sequences]
         ranked = sorted(zip(guesses, sequences, strict=True), key=lambda c: (c[0], c[1][0].name))
         l2 = warm_activations(op, spec.l2_bytes)
-        limit = ranked[0][0] * (_WORTH_A_TRY if ranked[0][0] < _LONG_PS else 1)
+        if ranked[0][0] >= _LONG_PS:
+            return ranked[0][1]
+        limit = ranked[0][0] * _WORTH_A_TRY
         best = [s for guess, s in ranked[:SIMULATED_CANDIDATES] if guess <= limit]
         if len(best) == 1:
             return best[0]

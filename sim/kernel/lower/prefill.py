@@ -25,7 +25,7 @@ SOFTMAX_TENSOR_FLOP = 133
 _CTA_ROUND_TRIPS = 16
 _SETUP_ROUND_TRIPS = 8
 # Most kinds of CTA a causal grid is sorted into.
-_CAUSAL_KINDS = 16
+_CAUSAL_KINDS = 12
 _FLASHINFER_QUERIES = (16, 64, 128)
 _NARROW_HEAD, _USUAL_HEAD = 64, 128
 # Triton code for Ada reaches 105 to 125 TFLOPS with heads of 64, FlashAttention-2 165
@@ -34,7 +34,7 @@ _TRITON_SLOWER = Fraction(3, 2)
 # Shared memory of GA100 and later data-centre chips; consumer chips have 100 KiB.
 _LARGE_SHARED_MEMORY = 160 * 1024
 # Beyond so many waves, CTAs of one kind are simulated as one that runs them in turn.
-_MOST_WAVES = 16
+_MOST_WAVES = 8
 # A CTA that walks at least so many tokens is held up by its tensor cores: requests of this part of
 # its bytes are fine enough, as more in flight cannot make it faster.
 _LONG_TOKENS = 1024
