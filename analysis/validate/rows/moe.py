@@ -7,8 +7,6 @@ weighted sum. `inter` is the width before tensor parallelism, `n_experts` the ex
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
-
 from analysis.validate.case import (
     BENCHMARK_ENGINE,
     KernelCase,
@@ -19,6 +17,7 @@ from analysis.validate.case import (
     number,
 )
 from analysis.validate.rows.gemm import quantised
+from analysis.validate.rows.moe_routing import RankLoad, rank_load
 from sim.kernel.engine import GroupedTile
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, GroupedGemm, Operator, Tensor, Traffic
@@ -35,8 +34,15 @@ _FORMATS: Final = {
 }
 
 
+# Experts in this format run through the engine's whole layer, which routes inside.
+_INSIDE: Final = "w4a16_mxfp4"
+# SGLang sums and scales so few tokens with two PyTorch kernels.
+_FEW_TOKENS: Final = 32
+_PAIR: Final = 2
 _SMALL_TILE: Final = GroupedTile(rows=32, tokens=16, k_bytes=128)
 _DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64)
+# Of weights with a scale per 128 x 128.
+_SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128)
 # DeepGEMM pads the tokens of every expert to its block of 128 rows.
 _DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128)
 # SGLang ships tuned configurations (`fused_moe_triton/configs`) for most shapes of these GPUs, and
@@ -53,11 +59,10 @@ def moe_case(row: Row) -> KernelCase:
     # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
     widened = name == "mxfp4" and engine_name(row) == "sglang" and not _is_tuned(row)
     fmt = WEIGHT_FORMATS["bf16" if widened else name]
-    tokens, hidden = number(row, "tokens"), number(row, "hidden")
     width = number(row, "inter") // max(1, number(row, "tp"))
-    counts = tokens_per_expert(row)
+    load = load_of(row)
     engine = replace(BENCHMARK_ENGINE, grouped_tile=_grouped_tile(row, width))
-    operators = _layer(row, fmt, (tokens, hidden, width), counts)
+    operators = _layer(row, fmt, (number(row, "hidden"), width), load)
     # Every replay reads the same experts, which stay in L2 if they fit.
     warm = tuple(
         replace(op.experts, size_bytes=experts_read_bytes(op))
@@ -69,6 +74,8 @@ def moe_case(row: Row) -> KernelCase:
 
 def _grouped_tile(row: Row, width: int) -> GroupedTile | None:
     """Return SGLang's default tile where it has no tuned configuration (`get_default_config`)."""
+    if row["dtype"] == "fp8b128" and engine_name(row) == "sglang":
+        return _SCALED_TILE
     if row["dtype"] == "fp8b128" and _is_tuned(row) and engine_name(row) != "vllm":
         return _DEEP_GEMM_TILE
     tuned = _is_tuned(row) or (row["n_experts"], width) in _TUNED_SHAPES
@@ -82,61 +89,62 @@ def _is_tuned(row: Row) -> bool:
     return row["gpu"].startswith(_TUNED_GPUS)
 
 
-def tokens_per_expert(row: Row) -> tuple[int, ...]:
-    """Return how many tokens each expert of this rank gets.
+def load_of(row: Row) -> RankLoad:
+    """Return what the timed rank gets. Raises UnpredictableError for an unknown routing."""
+    name, apart = engine_name(row), row["dtype"] != _INSIDE
+    return rank_load(row, clamps=name == "sglang" and apart, keeps_rows=name == "vllm" and apart)
 
-    Balanced routing spreads the routed tokens evenly, so that `min(E, tokens x topk)` experts are
-    active; `power_law_a` draws expert loads proportional to 1 / rank^a.
+
+def _routing(row: Row, tokens: int) -> tuple[Operator, ...]:
+    """Return the kernels that choose experts, as far as the benchmark of the engine times them.
+
+    vLLM's starts from chosen experts, as does SGLang's with expert parallelism; else SGLang's
+    copies what it chose for its Triton kernels (`collect_moe.py` of aiconfigurator).
     """
     experts, topk = number(row, "n_experts"), number(row, "topk")
-    ranks = max(1, number(row, "ep"))
-    routed = number(row, "tokens") * topk
-    loads = _loads(row["routing"], routed, experts)
-    return loads[: experts // ranks]
-
-
-def _loads(routing: str, routed: int, experts: int) -> tuple[int, ...]:
-    if routing == "balanced":
-        whole, rest = divmod(routed, experts)
-        return tuple(whole + (i < rest) for i in range(experts))
-    if routing.startswith("power_law_"):
-        exponent = float(routing.removeprefix("power_law_"))
-        shares = np.arange(1, experts + 1, dtype=float) ** -exponent
-        ideal = shares / shares.sum() * routed
-        counts = np.floor(ideal).astype(int)
-        largest_rests = np.argsort(counts - ideal, kind="stable")
-        counts[largest_rests[: routed - int(counts.sum())]] += 1
-        return tuple(int(c) for c in counts)
-    raise UnpredictableError(f"no routing {routing}")
+    name, inside = engine_name(row), row["dtype"] == _INSIDE
+    chosen_before = name == "vllm" or (name == "sglang" and number(row, "ep") > 1)
+    if chosen_before and not inside:
+        return ()
+    logits = activation("logits", 4 * tokens * experts)
+    routing = activation("routing", 8 * tokens * topk)
+    router = _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk)
+    if name != "sglang" or inside or row["dtype"] == "int4_wo":
+        return (router,)
+    filled = activation("filled", 4 * tokens * topk)
+    copied = activation("copied", logits.size_bytes)
+    copies = (_pass("permute_fill", (routing,), (filled,)),) * 2
+    return (router, *copies, _pass("permute_fill", (logits,), (copied,)))
 
 
 def _layer(
-    row: Row, fmt: WeightFormat, sizes: tuple[int, int, int], counts: tuple[int, ...]
+    row: Row, fmt: WeightFormat, sizes: tuple[int, int], load: RankLoad
 ) -> tuple[Operator, ...]:
-    tokens, hidden, width = sizes
-    experts, topk = number(row, "n_experts"), number(row, "topk")
-    routed = sum(counts)
+    hidden, width = sizes
+    tokens, rows, counts = load.tokens, load.rows, load.per_expert
     # vLLM and SGLang align the tokens of experts to blocks in two kernels.
-    triton = engine_name(row) in ("vllm", "sglang")
-    filled = activation("filled", 4 * routed + 4)
-    logits = activation("logits", 4 * tokens * experts)
-    routing = activation("routing", 8 * tokens * topk)
+    name = engine_name(row)
+    triton = name in ("vllm", "sglang")
+    scales = name == "sglang" and tokens <= _FEW_TOKENS and number(row, "topk") > _PAIR
+    filled = activation("filled", 4 * rows + 4)
+    routing = activation("routing", 8 * tokens * number(row, "topk"))
     a, quantise = quantised("x", tokens, hidden, fmt)
-    up = activation("up", 2 * routed * 2 * width)
-    act = activation("act", 2 * routed * width)
-    act_q, quantise_act = quantised("act", routed, width, fmt)
-    down = activation("down", 2 * routed * hidden)
+    up = activation("up", 2 * rows * 2 * width)
+    act = activation("act", 2 * rows * width)
+    act_q, quantise_act = quantised("act", rows, width, fmt)
+    down = activation("down", 2 * rows * hidden)
     out = activation("out", 2 * tokens * hidden)
     return (
-        _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk),
+        *_routing(row, tokens),
         *quantise,
-        _pass("permute", (routing,), (activation("sorted", 4 * routed + 4),)),
+        _pass("permute", (routing,), (activation("sorted", 4 * rows + 4),)),
         *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton)),
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
-        _pass("activation", (up,), (act,), flop=4 * routed * width, sfu=routed * width),
+        _pass("activation", (up,), (act,), flop=4 * rows * width, sfu=rows * width),
         *quantise_act,
         _grouped("down", counts, (hidden, width), act_q, down, fmt),
-        _pass("combine", (down, routing), (out,), flop=2 * routed * hidden),
+        _pass("combine", (down, routing), (out,), flop=2 * rows * hidden),
+        *(_pass("combine", (out,), (out,), flop=tokens * hidden) for _ in range(scales)),
     )
 
 

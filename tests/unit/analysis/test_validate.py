@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from analysis.validate.case import BENCHMARK_ENGINE, KernelCase, Row, UnpredictableError
 from analysis.validate.command import validate
 from analysis.validate.predict import Plan, Prediction, Predictor, predict, simulate
-from analysis.validate.rows.moe import tokens_per_expert
+from analysis.validate.rows.moe_routing import rank_load
 from analysis.validate.rows.steps import step_case
 from analysis.validate.run import Options, table_text, validated
 from analysis.validate.score import judge, score, scores
@@ -98,11 +98,35 @@ def test_no_prediction_beats_the_roofline_of_cold_rows() -> None:
     )
 
 
+ROUTED = {"n_experts": "8", "topk": "2", "ep": "1", "tokens": "3", "routing": "balanced"}
+
+
 def test_balanced_routing_spreads_tokens_evenly_and_loses_none() -> None:
-    row = {"n_experts": "8", "topk": "2", "ep": "1", "tokens": "3", "routing": "balanced"}
-    assert sorted(tokens_per_expert(row)) == [0, 0, 1, 1, 1, 1, 1, 1]
+    load = rank_load(ROUTED, clamps=False, keeps_rows=False)
+    assert (load.tokens, load.rows, load.per_expert) == (3, 6, (1, 1, 1, 1, 1, 1, 0, 0))
     with pytest.raises(UnpredictableError, match="no routing"):
-        tokens_per_expert({**row, "routing": "odd"})
+        rank_load({**ROUTED, "routing": "odd"}, clamps=False, keeps_rows=False)
+
+
+def test_a_power_law_gives_every_token_its_experts() -> None:
+    """Loads sum to the routed tokens, none above all tokens, and the busiest rank is timed."""
+    row = {**ROUTED, "tokens": "100", "routing": "power_law_1.2"}
+    whole = rank_load(row, clamps=False, keeps_rows=False)
+    assert sum(whole.per_expert) == whole.rows == 200
+    assert 50 < whole.per_expert[0] <= 100
+    half = rank_load({**row, "ep": "2"}, clamps=False, keeps_rows=False)
+    assert sum(half.per_expert) >= 100
+    assert len(half.per_expert) == 4
+
+
+def test_the_benchmark_of_sglang_sends_other_ranks_tokens_to_its_first_expert() -> None:
+    """Eight ranks: every fourth of 64 tokens has expert 0, and its second choice is clamped."""
+    row = {**ROUTED, "tokens": "64", "ep": "8"}
+    load = rank_load(row, clamps=True, keeps_rows=False)
+    assert (load.tokens, load.rows, load.per_expert) == (16, 32, (32,))
+    assert rank_load(row, clamps=False, keeps_rows=False).per_expert == (16,)
+    kept = rank_load(row, clamps=False, keeps_rows=True)
+    assert (kept.per_expert, kept.rows) == ((16,), 128)
 
 
 def test_a_step_on_several_gpus_is_not_predicted() -> None:
