@@ -14,6 +14,7 @@ from sim.kernel.kernel import CtaKind, Kernel, Phase
 
 # Grids of fewer waves are simulated CTA by CTA.
 _LONG_WAVES = 8
+_VERY_LONG_WAVES = 64
 _QUICK_RESTART = 2
 _REFILLS = 3
 
@@ -26,13 +27,15 @@ def waves_of(kernel: Kernel, spec: ChipSpec) -> int:
 def is_long(kernel: Kernel, spec: ChipSpec) -> bool:
     """Return whether a kernel has so many waves that its CTAs are folded.
 
-    The CTAs must refill their buffers often and restart quickly: what one waits for at its start is
-    then little.
+    The CTAs must restart quickly and refill their buffers often, or hide each other's starts: what
+    one waits for at its start is then little.
     """
-    return waves_of(kernel, spec) >= _LONG_WAVES and all(
+    waves = waves_of(kernel, spec)
+    hidden = waves >= _VERY_LONG_WAVES and kernel.ctas_per_sm > 1
+    return waves >= _LONG_WAVES and all(
         len(kind.phases) == 1
         and kind.phases[0].round_trips <= _QUICK_RESTART
-        and kind.phases[0].load_bytes >= _REFILLS * kind.buffer_bytes
+        and (hidden or kind.phases[0].load_bytes >= _REFILLS * kind.buffer_bytes)
         for kind in kernel.kinds
     )
 

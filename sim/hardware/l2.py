@@ -77,8 +77,9 @@ class L2:
     """
 
     __slots__ = (
-        "_arbitration", "_called", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores", "_written_back",
-        "asked_bytes", "busy", "drained_ps", "env", "free_ps", "hbm", "missed_bytes", "probe",
+        "_arbitration", "_called", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores",
+        "_written_back", "asked_bytes", "busy", "drained_ps", "env", "free_ps", "hbm",
+        "missed_bytes", "probe",
         "rate", "residency", "stored_bytes",
     )  # fmt: skip
 

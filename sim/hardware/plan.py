@@ -31,6 +31,7 @@ _LONGEST_LOOP = 64
 _MOST_PER_SLOT = 256
 # The same for a loop at the pace of HBM, whose first requests nothing hides.
 _LONGEST_LOOP_OF_HBM = 160
+_MOST_PER_SLOT_OF_HBM = 512
 _SHORTEST_LOOP = 16
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
@@ -152,9 +153,10 @@ def _stretch(kind: CtaKind, size_bytes: int, waves: int, *, beyond_hbm: bool) ->
     flight are ample: larger pieces save events and move its ends only.
     """
     longest = max(phase.load_bytes for phase in kind.phases)
-    most = _LONGEST_LOOP_OF_HBM
     if beyond_hbm:
         most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
+    else:
+        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP_OF_HBM, _MOST_PER_SLOT_OF_HBM // waves))
     return max(1, longest // (most * size_bytes))
 
 

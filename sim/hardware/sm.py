@@ -194,8 +194,7 @@ class Sm:
         """Return when the granule is through the SM's port; charge the wait up to now."""
         now = self.env.time_ps
         through = self._return_ps + granule.port_ps
-        if through < now:
-            through = now
+        through = max(through, now)
         self._return_ps = through
         if self.probe is not None:
             start = through - granule.port_ps

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
 
 class LaunchMode(StrEnum):
@@ -55,6 +56,20 @@ class GroupedTile:
     rows: int
     tokens: int
     k_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedKernels:
+    """The grouped GEMM kernels of an engine: tiles to choose from, and how they keep tensor cores.
+
+    `slowdown` is how much longer than a library's GEMM the tensor cores take for the same tile;
+    `short_rows` says that weights of a few bits lie row by row, which a tile reads in short pieces.
+    """
+
+    rows: tuple[int, ...] = (32, 64, 128)
+    tokens: tuple[int, ...] = (16, 32, 64, 128)
+    slowdown: Fraction = Fraction(1)
+    short_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +143,8 @@ class Engine:
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
     the query); `latent` is the kernel of latent attention,
     `scan` what runs the delta rule of prefill;
-    `grouped_tile` is the tile of all grouped GEMMs (None: tuned). GEMMs of 8-bit activations take
+    `grouped_tile` is the tile of all grouped GEMMs (None: tuned over `grouped`).
+    GEMMs of 8-bit activations take
     the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA an SM,
     as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
     `tile_set` limits what all other GEMMs are tuned over.
@@ -150,5 +166,6 @@ class Engine:
     decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION
     decode_helpers: int = 0
     grouped_tile: GroupedTile | None = None
+    grouped: GroupedKernels = GroupedKernels()
     fixed_tiles: tuple[FixedTile, ...] = ()
     tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)

@@ -201,8 +201,8 @@ def test_every_attention_variant_reads_and_computes_the_same(
     target = Gpu(spec=spec).target()
     (kernels,) = lower(op, target, replace(ENGINE, attention=variant))
     assert sum(kernel.flop for kernel in kernels) == useful_flop(op)
-    # The naive kernels read keys and values apart. Heads of a group that are CTAs of their own share
-    # what they read.
+    # The naive kernels read keys and values apart. Heads of a group that are CTAs of their own
+    # share what they read.
     read = distinct(kernels, "kv") + distinct(kernels, "kv.values")
     assert op.kv_read_bytes <= read <= op.kv_read_bytes + n_ctas(kernels)
 

@@ -5,6 +5,7 @@ weighted sum. `inter` is the width before tensor parallelism, `n_experts` the ex
 """
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Final
 
 from analysis.validate.case import (
@@ -18,7 +19,7 @@ from analysis.validate.case import (
 )
 from analysis.validate.rows.gemm import quantised
 from analysis.validate.rows.moe_routing import RankLoad, rank_load
-from sim.kernel.engine import GroupedTile
+from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, GroupedGemm, Operator, Tensor, Traffic
 from sim.kernel.work import experts_read_bytes
@@ -36,6 +37,7 @@ _FORMATS: Final = {
 
 # Experts in this format run through the engine's whole layer, which routes inside.
 _INSIDE: Final = "w4a16_mxfp4"
+_CLAMPING: Final = "sglang-0.5.10"
 # SGLang sums and scales so few tokens with two PyTorch kernels.
 _FEW_TOKENS: Final = 32
 _PAIR: Final = 2
@@ -45,6 +47,8 @@ _DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64)
 _SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128)
 # DeepGEMM pads the tokens of every expert to its block of 128 rows.
 _DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128)
+_CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
+_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
 # SGLang ships tuned configurations (`fused_moe_triton/configs`) for most shapes of these GPUs, and
 # of A100 for Mixtral in parts.
 _TUNED_GPUS: Final = ("H100", "H200", "H800", "B200", "B300", "GB", "MI")
@@ -59,9 +63,13 @@ def moe_case(row: Row) -> KernelCase:
     # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
     widened = name == "mxfp4" and engine_name(row) == "sglang" and not _is_tuned(row)
     fmt = WEIGHT_FORMATS["bf16" if widened else name]
-    width = number(row, "inter") // max(1, number(row, "tp"))
+    width = _width(row)
     load = load_of(row)
-    engine = replace(BENCHMARK_ENGINE, grouped_tile=_grouped_tile(row, width))
+    engine = replace(
+        BENCHMARK_ENGINE,
+        grouped_tile=_grouped_tile(row, width),
+        grouped=_grouped_kernels(row, name),
+    )
     operators = _layer(row, fmt, (number(row, "hidden"), width), load)
     # Every replay reads the same experts, which stay in L2 if they fit.
     warm = tuple(
@@ -85,6 +93,34 @@ def _grouped_tile(row: Row, width: int) -> GroupedTile | None:
     return _SMALL_TILE if few else _DEFAULT_TILE
 
 
+def _grouped_kernels(row: Row, fmt: str) -> GroupedKernels:
+    """Return the grouped GEMM kernels of an engine.
+
+    What they reach of a GEMM's tensor rate is read off the largest rows of each engine and
+    generation (aiconfigurator-core 0.12.0, read 2026-11-23): Triton's and CUTLASS's kernels of
+    GA100 .7, Triton's with tiles of 64 x 64 x 32 .6, whose warps read each operand from shared
+    memory twice; Marlin .7 before Hopper, where `mma.sync` reaches .5 of `wgmma`; Triton's with a
+    scale for each 128 values, which adds up accumulators outside the tensor cores, .6; CUTLASS's
+    of that kind .75.
+    """
+    name, gpu = engine_name(row), row["gpu"]
+    if fmt == "mxfp4":
+        # Triton kernels on Hopper, Marlin's repacked weights before.
+        return GroupedKernels(short_rows=_is_tuned(row))
+    if fmt == "int4":
+        return replace(_MARLIN, slowdown=Fraction(2) if _is_tuned(row) else Fraction(3, 2))
+    if fmt == "fp8_block" and _is_tuned(row):
+        return GroupedKernels(slowdown=Fraction(4, 3) if name == "trtllm" else Fraction(8, 5))
+    if gpu.startswith("A100"):
+        small = name == "sglang" and (row["n_experts"], _width(row)) not in _TUNED_SHAPES
+        return GroupedKernels(slowdown=Fraction(5, 3) if small else Fraction(7, 5))
+    return _CUTLASS if name == "trtllm" else GroupedKernels()
+
+
+def _width(row: Row) -> int:
+    return number(row, "inter") // max(1, number(row, "tp"))
+
+
 def _is_tuned(row: Row) -> bool:
     return row["gpu"].startswith(_TUNED_GPUS)
 
@@ -92,7 +128,15 @@ def _is_tuned(row: Row) -> bool:
 def load_of(row: Row) -> RankLoad:
     """Return what the timed rank gets. Raises UnpredictableError for an unknown routing."""
     name, apart = engine_name(row), row["dtype"] != _INSIDE
-    return rank_load(row, clamps=name == "sglang" and apart, keeps_rows=name == "vllm" and apart)
+    ranks = max(1, number(row, "ep"))
+    # Timings of SGLang 0.5.10 are those of all rows; from 0.5.14 on they are so with one expert.
+    clamps = row["framework"].startswith(_CLAMPING) or number(row, "n_experts") == ranks
+    return rank_load(
+        row,
+        selects=name == "sglang" and apart,
+        clamps=clamps,
+        keeps_rows=name == "vllm" and apart,
+    )
 
 
 def _routing(row: Row, tokens: int) -> tuple[Operator, ...]:
@@ -129,6 +173,12 @@ def _layer(
     filled = activation("filled", 4 * rows + 4)
     routing = activation("routing", 8 * tokens * number(row, "topk"))
     a, quantise = quantised("x", tokens, hidden, fmt)
+    expand: tuple[Operator, ...] = ()
+    if name == "trtllm":
+        # Triton's kernels gather tokens by index; CUTLASS's read a copy for every expert.
+        expanded = activation("expanded", a.size_bytes * rows // tokens)
+        expand = (_pass("permute", (a, routing), (expanded,)),)
+        a = expanded
     up = activation("up", 2 * rows * 2 * width)
     act = activation("act", 2 * rows * width)
     act_q, quantise_act = quantised("act", rows, width, fmt)
@@ -139,6 +189,7 @@ def _layer(
         *quantise,
         _pass("permute", (routing,), (activation("sorted", 4 * rows + 4),)),
         *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton)),
+        *expand,
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
         _pass("activation", (up,), (act,), flop=4 * rows * width, sfu=rows * width),
         *quantise_act,

@@ -30,17 +30,19 @@ class RankLoad:
     rows: int
 
 
-def rank_load(row: Row, *, clamps: bool, keeps_rows: bool) -> RankLoad:
+def rank_load(
+    row: Row, *, selects: bool = False, clamps: bool = False, keeps_rows: bool = False
+) -> RankLoad:
     """Return the load of the timed rank. Raises UnpredictableError for an unknown routing.
 
-    With `clamps` (SGLang's benchmark) the rank is given the tokens that have one of its experts,
-    and what these send to other ranks is computed by its first expert. With `keeps_rows` (vLLM's
-    expert map) all routed rows pass through the layer, those of other ranks as zeros.
+    With `selects` (SGLang's benchmark) the rank is given the tokens that have one of its experts;
+    with `clamps` what these send to other ranks is computed by its first expert. With `keeps_rows`
+    (vLLM's expert map) all routed rows pass through the layer, those of other ranks as zeros.
     """
     tokens, topk = number(row, "tokens"), number(row, "topk")
     experts, ranks = number(row, "n_experts"), max(1, number(row, "ep"))
     local = experts // ranks
-    if ranks == 1 or not clamps:
+    if ranks == 1 or not selects:
         counts = _expert_counts(row["routing"], tokens, experts, topk, ranks)
         mine = _sorted(counts[:local])
         rows = tokens * topk if keeps_rows or ranks == 1 else sum(mine)
@@ -48,8 +50,9 @@ def rank_load(row: Row, *, clamps: bool, keeps_rows: bool) -> RankLoad:
     chosen = _chosen_experts(row["routing"], tokens, experts, topk, ranks)
     here = chosen < local
     chosen = chosen[here.any(axis=1)]
-    clamped = np.where(chosen < local, chosen, 0)
-    per_expert = np.bincount(clamped.ravel(), minlength=local)
+    mine_only = chosen[chosen < local]
+    computed = np.where(chosen < local, chosen, 0).ravel() if clamps else mine_only
+    per_expert = np.bincount(computed, minlength=local)
     return RankLoad(
         tokens=max(1, len(chosen)),
         per_expert=_sorted(per_expert),
@@ -83,7 +86,8 @@ def _balanced(tokens: int, experts: int, topk: int) -> Counts:
     stride = -(-experts // topk)
     token, choice = np.arange(tokens)[:, None], np.arange(topk)[None, :]
     start = token if tokens >= stride else token * stride // tokens
-    return (start + choice * stride) % experts
+    chosen: Counts = (start + choice * stride) % experts
+    return chosen
 
 
 def _power_law(tokens: int, experts: int, topk: int, exponent: float, ranks: int) -> Counts:
@@ -97,7 +101,8 @@ def _power_law(tokens: int, experts: int, topk: int, exponent: float, ranks: int
     by_rank = counts.reshape(ranks, -1)
     busiest = int(by_rank.sum(axis=1).argmax())
     by_rank[[0, busiest]] = by_rank[[busiest, 0]]
-    return by_rank.ravel()
+    loads: Counts = by_rank.ravel()
+    return loads
 
 
 def _adjust(counts: Counts, routed: int, most: int) -> None:

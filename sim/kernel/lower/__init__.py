@@ -36,7 +36,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case Gemm():
             yield from gemm_candidates(op, target, engine.fixed_tiles, engine.tile_set)
         case GroupedGemm():
-            yield from ((kernel,) for kernel in grouped_candidates(op, target, engine.grouped_tile))
+            found = grouped_candidates(op, target, engine.grouped_tile, engine.grouped)
+            yield from ((kernel,) for kernel in found)
         case Attention():
             yield from lower_attention(op, target, engine)
         case MlaAttention():

@@ -6,8 +6,10 @@ rows) tile to a CTA; K is not split. Only experts with tokens are read.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
-from sim.kernel.engine import GroupedTile
+from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import activation_bytes, dequantise_flop, segment_of
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
@@ -16,9 +18,10 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-TILES_N = (32, 64, 128)
-TILES_M = (16, 32, 64, 128)
 _STAGE_ROW_BYTES = 128
+ANY_KERNELS = GroupedKernels()
+# Accumulators of larger tiles do not fit the register file.
+_LARGEST_TILE = 256 * 128
 _FIXED_CTAS_PER_SM = 4
 _FIXED_STAGES = 3
 # As for other GEMMs (docs/decisions/0011).
@@ -26,7 +29,10 @@ _SETUP_ROUND_TRIPS = 3
 
 
 def grouped_candidates(
-    op: GroupedGemm, target: Target, fixed: GroupedTile | None = None
+    op: GroupedGemm,
+    target: Target,
+    fixed: GroupedTile | None = None,
+    kernels: GroupedKernels = ANY_KERNELS,
 ) -> Iterator[Kernel]:
     """Yield the kernels a tuner would try, or the one of a fixed tile.
 
@@ -39,20 +45,22 @@ def grouped_candidates(
         # Triton's pipeline holds three stages; its small tiles leave room for four CTAs an SM.
         stage = (fixed.rows + fixed.tokens) * fixed.k_bytes
         pipeline = Pipeline(ctas_per_sm=_FIXED_CTAS_PER_SM, buffer_bytes=_FIXED_STAGES * stage)
-        yield build_grouped(op, target, (fixed.rows, fixed.tokens), pipeline, fixed.k_bytes)
+        tile = (fixed.rows, fixed.tokens)
+        yield build_grouped(op, target, tile, pipeline, kernels, fixed.k_bytes)
         return
-    largest = fit_tile(max(counts), TILES_M)
-    typical = fit_tile(ceil_div(sum(counts), len(counts)), TILES_M)
+    largest = fit_tile(max(counts), kernels.tokens)
+    typical = fit_tile(ceil_div(sum(counts), len(counts)), kernels.tokens)
     width = activation_bytes(op.weight_format)
     k_tile = _STAGE_ROW_BYTES // width
     for tile_m in {largest, typical}:
-        for tile_n in TILES_N:
+        for tile_n in kernels.rows:
+            if tile_n * tile_m > _LARGEST_TILE:
+                continue
             stage = op.weight_format.bytes_of(tile_n * k_tile) + tile_m * k_tile * width
             # Two CTAs an SM if they fit, as they hide each other's starts and ends: with one alone
             # a tenth of tuned kernels were faster, by less than 2 %.
-            pipeline = next(pipelines(target, stage), None)
-            if pipeline is not None:
-                yield build_grouped(op, target, (tile_n, tile_m), pipeline)
+            for pipeline in islice(pipelines(target, stage), 1):
+                yield build_grouped(op, target, (tile_n, tile_m), pipeline, kernels)
 
 
 def build_grouped(
@@ -60,6 +68,7 @@ def build_grouped(
     target: Target,
     tile: tuple[int, int],
     pipeline: Pipeline,
+    kernels: GroupedKernels = ANY_KERNELS,
     k_bytes: int = _STAGE_ROW_BYTES,
 ) -> Kernel:
     """Return the kernel of one tiling, which takes `k_bytes` of K at a time.
@@ -75,13 +84,14 @@ def build_grouped(
         for n_count, n_length in cut(op.n, tile_n):
             count = n_experts * n_blocks * n_count
             phase = _phase(op, target, tile, n_length, load, k_bytes)
+            phase = replace(phase, tensor_flop=int(phase.tensor_flop * kernels.slowdown))
             kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=pipeline.buffer_bytes))
     experts = Segment(
         name=op.experts.name,
         size_bytes=sum(tokens > 0 for tokens in op.tokens_per_expert) * expert_bytes,
         traffic=op.experts.traffic,
         tiled=True,
-        short=k_bytes < _STAGE_ROW_BYTES,
+        short=k_bytes < _STAGE_ROW_BYTES or kernels.short_rows,
     )
     return Kernel(
         name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",

@@ -102,19 +102,19 @@ ROUTED = {"n_experts": "8", "topk": "2", "ep": "1", "tokens": "3", "routing": "b
 
 
 def test_balanced_routing_spreads_tokens_evenly_and_loses_none() -> None:
-    load = rank_load(ROUTED, clamps=False, keeps_rows=False)
+    load = rank_load(ROUTED)
     assert (load.tokens, load.rows, load.per_expert) == (3, 6, (1, 1, 1, 1, 1, 1, 0, 0))
     with pytest.raises(UnpredictableError, match="no routing"):
-        rank_load({**ROUTED, "routing": "odd"}, clamps=False, keeps_rows=False)
+        rank_load({**ROUTED, "routing": "odd"})
 
 
 def test_a_power_law_gives_every_token_its_experts() -> None:
     """Loads sum to the routed tokens, none above all tokens, and the busiest rank is timed."""
     row = {**ROUTED, "tokens": "100", "routing": "power_law_1.2"}
-    whole = rank_load(row, clamps=False, keeps_rows=False)
+    whole = rank_load(row)
     assert sum(whole.per_expert) == whole.rows == 200
     assert 50 < whole.per_expert[0] <= 100
-    half = rank_load({**row, "ep": "2"}, clamps=False, keeps_rows=False)
+    half = rank_load({**row, "ep": "2"})
     assert sum(half.per_expert) >= 100
     assert len(half.per_expert) == 4
 
@@ -122,11 +122,13 @@ def test_a_power_law_gives_every_token_its_experts() -> None:
 def test_the_benchmark_of_sglang_sends_other_ranks_tokens_to_its_first_expert() -> None:
     """Eight ranks: every fourth of 64 tokens has expert 0, and its second choice is clamped."""
     row = {**ROUTED, "tokens": "64", "ep": "8"}
-    load = rank_load(row, clamps=True, keeps_rows=False)
+    load = rank_load(row, selects=True, clamps=True)
     assert (load.tokens, load.rows, load.per_expert) == (16, 32, (32,))
-    assert rank_load(row, clamps=False, keeps_rows=False).per_expert == (16,)
-    kept = rank_load(row, clamps=False, keeps_rows=True)
+    assert rank_load(row).per_expert == (16,)
+    kept = rank_load(row, keeps_rows=True)
     assert (kept.per_expert, kept.rows) == ((16,), 128)
+    apart = rank_load(row, selects=True)
+    assert (apart.tokens, apart.per_expert, apart.rows) == (16, (16,), 32)
 
 
 def test_a_step_on_several_gpus_is_not_predicted() -> None:

@@ -1,7 +1,6 @@
 """`sim.kernel.lower.attention` and what it calls: splits, visible bytes, and the causal mask."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
