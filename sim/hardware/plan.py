@@ -16,7 +16,7 @@ PIPES = ("tensor", "vector", "sfu")
 
 # Enough granules per SM, and per CTA buffer, for a smooth pipeline (docs/decisions/0010).
 _GRANULES_PER_SM = 40
-_PER_BUFFER = 8
+_PER_BUFFER = 10
 # Where an SM refills its buffers often and CTAs restart quickly, the ends of CTAs count less.
 _PER_BUFFER_IF_STEADY = 4
 _MANY_REFILLS = 24

@@ -61,11 +61,11 @@ OPERATORS: tuple[Operator, ...] = (
 )
 
 
-# Measured on these 86 kernels: mean .16 %, worst 1.3 % (state updates, whose tiles of one warp
-# meet in waves). The random shapes hold kernels that no step
-# of a shipped scenario runs; of 400 of them on four chips the worst moved by 3.4 %.
+# Measured on these 86 kernels: mean .2 %, worst .94 % (state updates, whose tiles of one warp meet
+# in waves). The random shapes hold kernels that no step of a shipped scenario runs; of 400 of them
+# on four chips the worst moved by 3.4 %.
 MEAN = 0.003
-WORST = 0.015
+WORST = 0.01
 WORST_RANDOM = 0.10
 
 
@@ -121,10 +121,10 @@ def test_halving_the_granule_moves_the_mean_time_little(measured: list[Halved]) 
     assert mean(h.change for h in measured) < MEAN
 
 
-def test_halving_the_granule_moves_every_time_by_less_than_two_percent(
+def test_halving_the_granule_moves_every_time_by_less_than_a_percent(
     measured: list[Halved],
 ) -> None:
-    """No tuned kernel depends on the request size by more than WORST."""
+    """No tuned kernel depends on the request size by a percent."""
     assert measured[0].change < WORST, [h for h in measured if h.change >= WORST]
 
 
