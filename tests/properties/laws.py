@@ -131,16 +131,20 @@ def peak_rates(gpu: Gpu, kernel: Kernel) -> dict[str, Fraction]:
     return rates
 
 
+_JOINED = 4
+
+
 def no_server_overloaded(rates: dict[str, Fraction], services: Iterable[Service]) -> None:
     """A server's services never overlap, and none moves more than its peak allows.
 
-    A share of a byte may be counted whole, hence one byte of slack per service.
+    A share of a byte may be counted whole, hence one byte of slack for each load and write-back
+    that one service may join.
     """
     until: dict[str, int] = {}
     for name, start_ps, end_ps, amount in sorted(services, key=lambda s: (s.server, s.start_ps)):
         assert start_ps >= until.get(name, 0), f"{name} serves two requests at {start_ps}"
         assert end_ps > start_ps or amount == 0
-        assert amount - 1 <= (end_ps - start_ps) * rates[name], f"{name} is too fast"
+        assert amount - _JOINED <= (end_ps - start_ps) * rates[name], f"{name} is too fast"
         until[name] = end_ps
 
 
