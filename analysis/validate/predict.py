@@ -1,11 +1,14 @@
 """Predicts every row of measured tables: distinct cases once, on several cores, remembered."""
 
+import gc
+import hashlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,8 @@ from sim.run.memo import write as write_memo
 
 # Cases that a worker takes at once: few enough for a smooth progress bar.
 _CHUNK: Final = 24
+# Objects that a worker makes before it looks for garbage: it makes many that die at once.
+_GARBAGE: Final = 50_000
 Progress = Callable[[int, int], None]
 # A predicted value, or the reason why there is none.
 Value = float | str
@@ -40,7 +45,7 @@ class Prediction:
     reason: str = ""
 
 
-_Task = tuple[ChipSpec, tuple[Case, ...], Predictor, Path | None]
+_Task = tuple[int, ChipSpec, tuple[Case, ...], Predictor, Path | None]
 
 
 def predict(
@@ -77,12 +82,27 @@ def _prediction(row: Row, value: Value) -> Prediction:
     return Prediction(row=row, predicted=value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to simulate: a case on a chip."""
+    """What to simulate: a case on a chip; `text` tells cases apart, worked out once."""
 
     chip: ChipSpec
     case: Case
+    text: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Write the case down: hashing its many parts again and again takes longer."""
+        object.__setattr__(self, "text", repr(self.case))
+
+    def __hash__(self) -> int:
+        """Return the hash of the case."""
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same case on the same chip."""
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self.text == other.text and self.chip == other.chip
 
 
 class _Chips:
@@ -120,20 +140,24 @@ def simulate(
     progress: Progress | None = None,
 ) -> dict[Plan, Value]:
     """Return the predicted value of every plan, or why there is none; plans must differ."""
-    by_chip: dict[ChipSpec, list[Case]] = {}
-    for plan in sorted(distinct, key=repr):
-        by_chip.setdefault(plan.chip, []).append(plan.case)
+    by_chip: dict[ChipSpec, list[Plan]] = {}
+    for plan in sorted(distinct, key=lambda plan: (plan.chip.name, plan.text)):
+        by_chip.setdefault(plan.chip, []).append(plan)
     path = default_path() if memo and predictor is Predictor.DES else None
-    tasks: list[_Task] = [
-        (chip, tuple(cases[start : start + _CHUNK]), predictor, path)
-        for chip, cases in by_chip.items()
-        for start in range(0, len(cases), _CHUNK)
+    chunks = [
+        plans[start : start + _CHUNK]
+        for plans in by_chip.values()
+        for start in range(0, len(plans), _CHUNK)
     ]
-    total = sum(len(task[1]) for task in tasks)
+    tasks: list[_Task] = [
+        (i, chunk[0].chip, tuple(plan.case for plan in chunk), predictor, path)
+        for i, chunk in enumerate(chunks)
+    ]
+    total = sum(map(len, chunks))
     values: dict[Plan, Value] = {}
     added: list[Entry] = []
-    for task, found, entries in _map(tasks, jobs):
-        values.update((Plan(task[0], case), v) for case, v in zip(task[1], found, strict=True))
+    for index, found, entries in _map(tasks, jobs):
+        values.update(zip(chunks[index], found, strict=True))
         added.extend(entries)
         if progress is not None:
             progress(len(values), total)
@@ -142,33 +166,51 @@ def simulate(
     return values
 
 
-_Done = tuple[_Task, list[Value], list[Entry]]
+_Done = tuple[int, list[Value], list[Entry]]
 
 
 def _map(tasks: list[_Task], jobs: int) -> Iterable[_Done]:
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(_run, tasks)
         return
+    # The many tasks are nothing that a worker's garbage collector should look through.
+    gc.freeze()
+    try:
+        with multiprocessing.Pool(jobs, initializer=_start) as pool:
+            yield from pool.imap_unordered(_run, tasks)
+    finally:
+        gc.unfreeze()
+
+
+def _start() -> None:
     # Ctrl-C is for the parent: it ends the pool.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.Pool(jobs, initializer=signal.signal, initargs=ignore) as pool:
-        yield from pool.imap_unordered(_run, tasks)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(_GARBAGE, 20, 100)
 
 
 def _run(task: _Task) -> _Done:
     """Predict the cases of a task; only their values go to the memo on disk, not every kernel."""
-    chip, cases, predictor, path = task
+    index, chip, cases, predictor, path = task
     kernels = Memo(None)
     with closing(Memo(path)) as memo:
         found: list[Value] = []
         for case in cases:
-            key = key_of("validate", predictor, chip.fingerprint(), case)
+            key = key_of("validate", _source(), predictor, chip.fingerprint(), case)
             known = memo.get(key)
             if not isinstance(known, float):
                 known = _predicted(case, chip, predictor, kernels)
                 memo.put(key, known)
             found.append(known)
-        return task, found, memo.take_added()
+        return index, found, memo.take_added()
+
+
+@cache
+def _source() -> str:
+    """Return a hash of the code that makes cases of rows, which a memo's key does not hold."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _predicted(case: Case, chip: ChipSpec, predictor: Predictor, kernels: Memo) -> Value:

@@ -88,7 +88,13 @@ class Gpu:
         cache = L2(env, spec, probe, hbm, residency)
         size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
         grid = fold(kernel, spec)
-        plans = plan_kernel(grid, spec, size, is_long=grid is not kernel)
+        classes = dispatch(grid, spec.sm_count, symmetry=True)
+        # Counted with symmetry, whatever is simulated, so that both have the same granules.
+        simulated = sum(len(slot) for sm_class in classes for slot in sm_class.slots)
+        is_long = grid is not kernel
+        plans = plan_kernel(grid, spec, size, simulated=simulated, is_long=is_long)
+        if not self.symmetry:
+            classes = dispatch(grid, spec.sm_count, symmetry=False)
         jobs = [
             SmJob(
                 name=f"sm{i}",
@@ -96,7 +102,7 @@ class Gpu:
                 sm_class=sm_class,
                 setup_ps=kernel.setup_round_trips * spec.l2_latency_ps,
             )
-            for i, sm_class in enumerate(dispatch(grid, spec.sm_count, symmetry=self.symmetry))
+            for i, sm_class in enumerate(classes)
         ]
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
         env.run()

@@ -25,14 +25,16 @@ _QUICK_RESTART = 2
 _PER_BUFFER_IF_SCARCE = 12
 _AMPLE = 4
 _SMALLEST_BYTES = 1024
-# The most granules of a CTA's loop where its bytes in flight are ample, of all loops that one slot
-# of an SM runs in turn, and the fewest that a loop is left with.
+# A loop may be enlarged where bytes in flight are this many times bandwidth x latency.
+_SATURATING = 2
+# The most granules of a CTA's loop where its bytes in flight saturate, of all loops that are
+# simulated, and the fewest that a loop is left with.
 _LONGEST_LOOP = 64
-_MOST_PER_SLOT = 256
+_MOST_SIMULATED = 768
 # The same for a loop at the pace of HBM, whose first requests nothing hides.
 _LONGEST_LOOP_OF_HBM = 160
-_MOST_PER_SLOT_OF_HBM = 512
-_SHORTEST_LOOP = 16
+_MOST_SIMULATED_OF_HBM = 1152
+_SHORTEST_LOOP = 12
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
 
@@ -94,8 +96,8 @@ def _covered(spec: ChipSpec) -> int:
     return spec.hbm_bytes_per_s * spec.hbm_latency_ps // PS_PER_S
 
 
-def _is_ample(kernel: Kernel, spec: ChipSpec) -> bool:
-    return _in_flight(kernel, spec) >= _AMPLE * _covered(spec)
+def _is_ample(kernel: Kernel, spec: ChipSpec, times: int = _AMPLE) -> bool:
+    return _in_flight(kernel, spec) >= times * _covered(spec)
 
 
 def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
@@ -108,24 +110,25 @@ def _parts_of_buffer(kernel: Kernel, spec: ChipSpec, buffer_bytes: int) -> int:
 
 
 def plan_kernel(
-    kernel: Kernel, spec: ChipSpec, size_bytes: int, *, is_long: bool = False
+    kernel: Kernel, spec: ChipSpec, size_bytes: int, *, simulated: int, is_long: bool = False
 ) -> tuple[CtaPlan, ...]:
     """Return one plan per CTA kind of `kernel`, cut into granules of about `size_bytes`.
 
-    Of a long grid, whose ends count little, the granules are larger.
+    The more CTAs are `simulated`, the larger are the granules of long loops, and also those of a
+    long grid, whose ends count little.
     """
     plans, key = [], 0
-    waves = ceil_div(kernel.n_ctas, spec.sm_count * kernel.ctas_per_sm)
     busy_sms = min(spec.sm_count, kernel.n_ctas)
     usual = granule_bytes(kernel, spec, Fraction(1))
     beyond_hbm = is_long or _is_beyond_hbm(kernel, spec, busy_sms)
-    ample = _is_ample(kernel, spec)
+    saturates = _is_ample(kernel, spec, _SATURATING)
     for kind in kernel.kinds:
-        stretch = _stretch(kind, usual, waves, beyond_hbm=beyond_hbm) if ample else 1
-        largest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER) * stretch)
+        stretch = _stretch(kind, usual, simulated, beyond_hbm=beyond_hbm) if saturates else 1
+        smallest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER))
         phases = []
         for phase in kind.phases:
-            phases.append(_plan_phase(phase, spec, key, largest, busy_sms))
+            edges = _edges(phase.load_bytes, smallest * stretch)
+            phases.append(_plan_phase(phase, spec, key, edges, busy_sms))
             key += 1
         plans.append(CtaPlan(phases=tuple(phases), buffer_bytes=_buffer(kind, phases, stretch)))
     return tuple(plans)
@@ -146,7 +149,7 @@ def _is_beyond_hbm(kernel: Kernel, spec: ChipSpec, busy_sms: int) -> bool:
     return max(pipes_ps // busy_sms, l2_ps) >= _CLEARLY * hbm_ps
 
 
-def _stretch(kind: CtaKind, size_bytes: int, waves: int, *, beyond_hbm: bool) -> int:
+def _stretch(kind: CtaKind, size_bytes: int, simulated: int, *, beyond_hbm: bool) -> int:
     """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
 
     A loop that runs at the pace of its pipes or of L2 does so whatever its buffer, if bytes in
@@ -154,9 +157,9 @@ def _stretch(kind: CtaKind, size_bytes: int, waves: int, *, beyond_hbm: bool) ->
     """
     longest = max(phase.load_bytes for phase in kind.phases)
     if beyond_hbm:
-        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_PER_SLOT // waves))
+        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_SIMULATED // simulated))
     else:
-        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP_OF_HBM, _MOST_PER_SLOT_OF_HBM // waves))
+        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP_OF_HBM, _MOST_SIMULATED_OF_HBM // simulated))
     return max(1, longest // (most * size_bytes))
 
 
@@ -165,10 +168,14 @@ def _buffer(kind: CtaKind, phases: list[PhasePlan], stretch: int) -> int:
     return max(kind.buffer_bytes * stretch, largest)
 
 
-def _plan_phase(phase: Phase, spec: ChipSpec, key: int, largest: int, busy_sms: int) -> PhasePlan:
-    # Whole requests and a rest, not equal ones: so that a buffer holds a whole number of them.
-    total_bytes = phase.load_bytes
-    edges = [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
+def _edges(total_bytes: int, largest: int) -> list[int]:
+    """Return where a loop is cut: whole requests and a rest, so that a buffer holds whole ones."""
+    return [*range(0, total_bytes, largest), total_bytes] if total_bytes else [0, 1]
+
+
+def _plan_phase(
+    phase: Phase, spec: ChipSpec, key: int, edges: list[int], busy_sms: int
+) -> PhasePlan:
     n_loads = len(phase.loads)
     pipes = phase_pipe_times(phase, spec, busy_sms)
     chain_ps = phase.steps * spec.step_latency_ps + (sum(pipes) if phase.in_order else 0)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,8 @@ def find_chip(name_or_path: str, search_dirs: Sequence[Path]) -> Path:
     known = named_files(search_dirs)
     aliases: dict[str, str] = {}
     if name_or_path not in known:
-        aliases = by_alias(pair for name, path in known.items() for pair in _aliases(name, path))
+        written = ((name, path, path.stat().st_mtime_ns) for name, path in known.items())
+        aliases = by_alias(pair for spec in written for pair in _aliases(*spec))
     return find_file(name_or_path, known, what="chip", aliases=aliases)
 
 
@@ -224,13 +226,15 @@ def parse_chip(text: str, *, file: str, stem: str) -> ChipSpec:
     return _chip_of(source, stem=stem)
 
 
-def _aliases(name: str, path: Path) -> list[tuple[str, str]]:
+@lru_cache(maxsize=512)
+def _aliases(name: str, path: Path, _written_ns: int) -> tuple[tuple[str, str], ...]:
+    """Return (alias, name) of a spec, read once as long as it is not written anew."""
     try:
         aliases = read_toml(path).get(("chip", "aliases"))
     except InputError:
-        return []
+        return ()
     listed = aliases if isinstance(aliases, list) else []
-    return [(name, name), *((alias, name) for alias in listed if isinstance(alias, str))]
+    return ((name, name), *((alias, name) for alias in listed if isinstance(alias, str)))
 
 
 def _chip_of(source: TomlSource, *, stem: str) -> ChipSpec:

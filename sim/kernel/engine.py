@@ -141,8 +141,8 @@ class Engine:
     have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
     prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
-    the query); `latent` is the kernel of latent attention,
-    `scan` what runs the delta rule of prefill;
+    the query) and at most `decode_splits` splits of the context; `latent` is the kernel of latent
+    attention, `scan` what runs the delta rule of prefill;
     `grouped_tile` is the tile of all grouped GEMMs (None: tuned over `grouped`).
     GEMMs of 8-bit activations take
     the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA an SM,
@@ -165,6 +165,7 @@ class Engine:
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION
     decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION
     decode_helpers: int = 0
+    decode_splits: int = 128
     grouped_tile: GroupedTile | None = None
     grouped: GroupedKernels = GroupedKernels()
     fixed_tiles: tuple[FixedTile, ...] = ()

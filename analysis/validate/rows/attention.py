@@ -4,6 +4,7 @@ Decode rows of inference engines include the append of the new keys and values t
 cache is read again by every replay, so it is warm if it fits L2.
 """
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +27,17 @@ _PREFILL: Final = {
     "sglang": PrefillKernel.FLASHINFER,
     "trtllm": PrefillKernel.TENSORRT_LLM,
 }
+# vLLM captures graphs with room for so many splits of FlashAttention-3
+# (`flash_attn_max_num_splits_for_cuda_graph`).
+_GRAPH_SPLITS: Final = 32
+# With an fp8 cache SGLang casts keys and values in kernels of their own; vLLM's FlashInfer graphs
+# are planned with kernels for the largest batch. Floors of L40S: 7.6, 8.8 and 10.1 us, where a bf16
+# cache takes 5.6 (aiconfigurator-core 0.12.0, read 2026-11-27).
+_FP8_HELPERS: Final = defaultdict(
+    lambda: 1, {"triton": 2, "flashinfer": 3, "vllm_flashinfer_fidecode": 4}
+)
+# SGLang 0.5.10 stores keys and values in kernels of their own, later versions in one.
+_STORES_APART: Final = "sglang-0.5.10"
 _KV: Final = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "int8": "int8"}
 
 
@@ -76,15 +88,19 @@ def _decode_engine(row: Row) -> Engine:
     name, kernel = engine_name(row), row.get("kernel", "")
     fp8 = row["dtype_kv"] == "fp8"
     if "flashinfer" in kernel or kernel == "triton":
-        return replace(BENCHMARK_ENGINE, decode=DecodeKernel.FLASHINFER, decode_helpers=int(fp8))
+        helpers = _FP8_HELPERS[kernel] if fp8 else 0
+        return replace(BENCHMARK_ENGINE, decode=DecodeKernel.FLASHINFER, decode_helpers=helpers)
     if kernel == "torch_flow":
         return replace(BENCHMARK_ENGINE, decode=DecodeKernel.XQA)
     if name == "sglang":
+        helpers = int(fp8) + int(row["framework"].startswith(_STORES_APART))
         return replace(
-            BENCHMARK_ENGINE, decode=DecodeKernel.FLASH_ATTENTION_3, decode_helpers=int(fp8)
+            BENCHMARK_ENGINE, decode=DecodeKernel.FLASH_ATTENTION_3, decode_helpers=helpers
         )
-    helpers = int(kernel.endswith("fa3")) + int(fp8)
-    return replace(BENCHMARK_ENGINE, decode_helpers=helpers)
+    scheduled = kernel.endswith("fa3")
+    helpers = int(scheduled) + int(fp8)
+    splits = _GRAPH_SPLITS if scheduled else BENCHMARK_ENGINE.decode_splits
+    return replace(BENCHMARK_ENGINE, decode_helpers=helpers, decode_splits=splits)
 
 
 def _prefill_kernel(row: Row) -> PrefillKernel:

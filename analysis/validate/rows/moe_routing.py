@@ -8,6 +8,7 @@ rank is timed. Here the draws are the distribution's quantiles in a fixed random
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,7 @@ def _balanced(tokens: int, experts: int, topk: int) -> Counts:
     return chosen
 
 
+@lru_cache(maxsize=4096)
 def _power_law(tokens: int, experts: int, topk: int, exponent: float, ranks: int) -> Counts:
     routed = tokens * topk
     low, high = (1.0, _LARGEST_SHARE * tokens) if routed > experts else _FEW
@@ -102,6 +104,7 @@ def _power_law(tokens: int, experts: int, topk: int, exponent: float, ranks: int
     busiest = int(by_rank.sum(axis=1).argmax())
     by_rank[[0, busiest]] = by_rank[[busiest, 0]]
     loads: Counts = by_rank.ravel()
+    loads.flags.writeable = False
     return loads
 
 
