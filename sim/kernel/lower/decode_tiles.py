@@ -31,8 +31,9 @@ _PAGED_ROW_BITS = 128 * 16
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
 # of the rate, scale (L40S: 30 us more for 100 MB in L2 than their bf16 twins).
 _WIDEN_FLOP = 24
-# FlashAttention-3 multiplies fp8 as it is, but must transpose V through shared memory.
-_TRANSPOSE = 2
+# FlashAttention-3 multiplies fp8 as it is, but must transpose V through shared memory: long caches
+# take 1.5, 2 and 3 times their products with heads of 64, 128 and 256 (H100).
+_TRANSPOSED_HEAD = 128
 # FlashAttention-3's code for Ampere: tiles of 128 rows, no overlap of its softmax (A100: 0.81 TB/s
 # however many bytes, grouped queries).
 _AMPERE_FA3_ROWS = 128
@@ -114,7 +115,7 @@ def _hopper_tile(op: Attention) -> DecodeTile:
         ctas_per_sm=1,
         heads=group,
         trips=_FLASH_ATTENTION_3,
-        tensor_factor=Fraction(_TRANSPOSE if is_fp8(op) else 1),
+        tensor_factor=1 + Fraction(op.v_dim if is_fp8(op) else 0, _TRANSPOSED_HEAD),
         block_steps=ceil_div(_PAGED_BLOCK_STEPS * op.qk_dim * op.kv_format.bits, _PAGED_ROW_BITS),
     )
 
@@ -132,7 +133,7 @@ def _narrow_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeT
     widens = is_fp8(op) and not xqa and not target.bulk_copy
     return DecodeTile(
         rows=ceil_div(group, 16) * 16,
-        keys=64,
+        keys=128 if quick else 64,
         ctas_per_sm=2 if apart else 1,
         heads=1 if apart else group,
         trips=_narrow_trips(op, target, kernel),
