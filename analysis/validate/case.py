@@ -36,6 +36,12 @@ BENCHMARK_ENGINE: Final = Engine(
 
 # Dependent fetches of code and constants that a kernel starts with.
 _CODE_TRIPS: Final = 3
+# What a kernel before left in L2 (`Found`).
+_GEMM_TILE_BYTES: Final = 128 * 128 * 2
+_HALF_US_PS: Final = PS_PER_US // 2
+# The architectures whose kernels may start while the one before runs (CUDA C++ Programming Guide,
+# programmatic dependent launch: compute capability 9.0 and later).
+_EARLY_LAUNCH: Final = frozenset({"hopper", "blackwell", "blackwell_consumer"})
 _REUSED: Final = 0.9
 """Share of L2 below which data that every replay walks through in order is found again."""
 
@@ -69,6 +75,29 @@ class Case(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A tensor that a model's kernel wrote just before the profiled one, and is dirty in L2.
+
+    A GEMM leaves its last wave, a tile an SM: weights that came after have displaced the rest.
+    Another pass leaves all, if nothing went through L2 since a byte was written but `flow` times
+    the tensor and that fits; else as much of its end as is not displaced, which is found too late.
+    """
+
+    tensor: Tensor
+    flow: int | None = None
+
+    def state(self, spec: ChipSpec) -> tuple[Tensor, int, int]:
+        """Return what is there: the tensor (nameless if not to be found), bytes, dirty ones."""
+        size = self.tensor.size_bytes
+        if self.flow is None:
+            size = min(size, spec.sm_count * _GEMM_TILE_BYTES)
+        elif self.flow * size > spec.l2_bytes:
+            size = spec.l2_bytes // self.flow
+            return replace(self.tensor, name=""), size, size
+        return self.tensor, size, size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCase:
     """Operators that ran one after the other; `warm` tensors were read by the replay before.
 
@@ -78,7 +107,9 @@ class KernelCase:
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
     `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays. With
     `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
-    before still runs.
+    before still runs, on architectures that can. `found` is all that L2 holds at the start, where
+    other kernels ran between two runs (None: what replays leave). With `whole_us` the profiler cuts
+    what goes beyond whole microseconds: half of one in the mean (libkineto, `nsToUs`).
     """
 
     operators: tuple[Operator, ...]
@@ -89,17 +120,22 @@ class KernelCase:
     dirty: tuple[Tensor, ...] = ()
     early_launch: bool = False
     cached_code: bool = False
+    found: tuple[Found, ...] | None = None
+    whole_us: bool = False
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
         device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         gap_ps, total_ps = self._gaps(chip)
-        l2 = self._first_l2(chip.l2_bytes)
+        if self.found is None:
+            l2 = self._first_l2(chip.l2_bytes)
+        else:
+            l2 = _fitted((found.state(chip) for found in self.found), chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
                 run = device.run(self._with_code(kernel), l2)
                 l2 = run.l2
-                total_ps += run.time_ps + gap_ps
+                total_ps += run.time_ps + gap_ps - (_HALF_US_PS if self.whole_us else 0)
         return total_ps / PS_PER_US
 
     def _gaps(self, chip: ChipSpec) -> tuple[int, int]:
@@ -110,7 +146,7 @@ class KernelCase:
         match self.timing:
             case Timing.GRAPH:
                 gap_ps = chip.cuda_graph_gap_ps
-                if self.early_launch:
+                if self.early_launch and chip.generation in _EARLY_LAUNCH:
                     # Started before its time, a kernel waits for the other's stores alone.
                     gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
                 return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats

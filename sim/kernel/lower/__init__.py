@@ -6,6 +6,7 @@ from sim.errors import InvariantError
 from sim.kernel.engine import Engine
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.attention import lower_attention
+from sim.kernel.lower.gather import lower_gather
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
 from sim.kernel.lower.mla import lower_mla
@@ -53,6 +54,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
 
 
 def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:
+    if op.rows and op.kind == "embedding" and engine.gather:
+        return lower_gather(op, target, engine.gather)
     if op.rows and engine.row_kernels:
         return lower_rows(op, target, engine.row_kernels)
     return lower_elementwise(op, target)
