@@ -9,6 +9,7 @@ from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gather import lower_gather
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.mixed import lower_mixed
 from sim.kernel.lower.mla import lower_mla
 from sim.kernel.lower.recurrent import lower_state_update
 from sim.kernel.lower.row_kernels import lower_rows
@@ -20,6 +21,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -41,6 +43,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             yield from ((kernel,) for kernel in found)
         case Attention():
             yield from lower_attention(op, target, engine)
+        case MixedAttention():
+            yield lower_mixed(op, target, engine)
         case MlaAttention():
             yield from lower_mla(op, target, engine.latent)
         case Elementwise():
