@@ -22,7 +22,7 @@ from sim.units import ceil_div
 # What a score's softmax takes of the tensor cores' time, in FLOP they could have done.
 SOFTMAX_TENSOR_FLOP = 133
 # Prologue (lengths, page table, queries, first keys) and epilogue through shared memory.
-CTA_ROUND_TRIPS = 16
+_CTA_ROUND_TRIPS = 16
 _SETUP_ROUND_TRIPS = 8
 # Most kinds of CTA a causal grid is sorted into.
 _CAUSAL_KINDS = 12
@@ -102,7 +102,7 @@ def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kerne
         for n_ctas, in_turn in _folded(heads * count, fold):
             read = token_bytes * min(tokens, seen) * in_turn
             phase = Phase(
-                round_trips=CTA_ROUND_TRIPS * in_turn,
+                round_trips=_CTA_ROUND_TRIPS * in_turn,
                 steps=2 * ceil_div(tokens, tile.keys) * in_turn,
                 loads=(
                     Load(segment=0, size_bytes=read, sharers=sharers),
