@@ -81,14 +81,19 @@ class Found:
     A GEMM leaves its last wave, a tile an SM: weights that came after have displaced the rest.
     Another pass leaves all, if nothing went through L2 since a byte was written but `flow` times
     the tensor and that fits; else as much of its end as is not displaced, which is found too late.
+    Of a `lost` one that end, up to half of L2, is all there is.
     """
 
     tensor: Tensor
     flow: int | None = None
+    lost: bool = False
 
     def state(self, spec: ChipSpec) -> tuple[Tensor, int, int]:
         """Return what is there: the tensor (nameless if not to be found), bytes, dirty ones."""
         size = self.tensor.size_bytes
+        if self.lost:
+            size = min(size, spec.l2_bytes // 2)
+            return replace(self.tensor, name=""), size, size
         if self.flow is None:
             size = min(size, spec.sm_count * _GEMM_TILE_BYTES)
         elif self.flow * size > spec.l2_bytes:
@@ -133,7 +138,7 @@ class KernelCase:
             l2 = _fitted((found.state(chip) for found in self.found), chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
-                run = device.run(self._with_code(kernel), l2)
+                run = device.run(self._as_repeated(kernel, chip), l2)
                 l2 = run.l2
                 total_ps += run.time_ps + gap_ps - (_HALF_US_PS if self.whole_us else 0)
         return total_ps / PS_PER_US
@@ -146,7 +151,7 @@ class KernelCase:
         match self.timing:
             case Timing.GRAPH:
                 gap_ps = chip.cuda_graph_gap_ps
-                if self.early_launch and chip.generation in _EARLY_LAUNCH:
+                if self._starts_early(chip):
                     # Started before its time, a kernel waits for the other's stores alone.
                     gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
                 return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats
@@ -159,9 +164,13 @@ class KernelCase:
                 cold_code_ps = _CODE_TRIPS * (chip.hbm_latency_ps - chip.l2_latency_ps)
                 return chip.cuda_graph_gap_ps + cold_code_ps, 0
 
-    def _with_code(self, kernel: Kernel) -> Kernel:
-        """Return the kernel as most repeats run it: code that ran just before is in the caches."""
-        return replace(kernel, setup_round_trips=0) if self.cached_code else kernel
+    def _starts_early(self, chip: ChipSpec) -> bool:
+        return self.early_launch and chip.generation in _EARLY_LAUNCH
+
+    def _as_repeated(self, kernel: Kernel, chip: ChipSpec) -> Kernel:
+        """Return the kernel as most repeats run it: code in the caches, or launched before."""
+        ready = self.cached_code or self._starts_early(chip)
+        return replace(kernel, setup_round_trips=0) if ready else kernel
 
     def _first_l2(self, l2_bytes: int) -> L2State:
         """Return what was there before: dirty and warm tensors, then the first activations.
@@ -171,9 +180,9 @@ class KernelCase:
         """
         touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         if any(tensor.name not in touched for tensor in self.dirty):
-            return _fitted(((t, t.size_bytes, t.size_bytes) for t in self.dirty), l2_bytes)
+            return tuple(_flushed(t, l2_bytes) for t in self.dirty)
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
-        if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
+        if streaming and sum(t.size_bytes for t in touched.values()) > _REUSED * l2_bytes:
             return ()
         footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
         lost = footprint > _REUSED * l2_bytes
@@ -191,6 +200,16 @@ class KernelCase:
     def moved_bytes(self) -> int:
         """Return the bytes of all operators, each tensor once an operator."""
         return sum(bytes_of(op) for op in self.operators)
+
+
+def _flushed(tensor: Tensor, l2_bytes: int) -> Resident:
+    """Return L2 full of a buffer larger than it, of which the size of `tensor` is still dirty."""
+    return Resident(
+        name=tensor.name,
+        traffic=tensor.traffic,
+        resident_bytes=l2_bytes,
+        dirty_bytes=min(tensor.size_bytes, l2_bytes),
+    )
 
 
 def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2State:

@@ -80,12 +80,14 @@ class RowKernels:
     a loop goes over single 16-bit values, 16 or 32 where it is vectorised. `warp_clocks` is how
     long an SM's instructions for one iteration of one warp take (0: its bytes take longer), and
     `round_trips` what a row waits for beside its loop: its address, what joins its warps.
+    `setup_round_trips` is what the kernel's launch takes beyond an empty one's.
     """
 
     threads: int
     load_bytes: int
     warp_clocks: int = 0
     round_trips: int = 2
+    setup_round_trips: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

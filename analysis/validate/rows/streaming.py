@@ -46,12 +46,20 @@ _REPEATS: Final = 5
 # What a zeroed buffer leaves dirty in L2, by how much more than their bytes Liger's norms take:
 # 30 MB on A100 and on H100 alike (Liger-Kernel @ead96b61, read 2026-11-23).
 _FLUSHED_BYTES: Final = 30_000_000
-_VECTOR: Final = RowKernels(threads=1024, load_bytes=16)
-_QUANTISE: Final = RowKernels(threads=256, load_bytes=32)
+# Addresses of vectorised kernels follow from the block's number: nothing is awaited.
+_VECTOR: Final = RowKernels(threads=1024, load_bytes=16, round_trips=0)
+_QUANTISE: Final = RowKernels(threads=256, load_bytes=32, round_trips=0)
+# TensorRT-LLM's `scaleMatrixPerTensorVec` (cudaFp8Utils.cu): blocks of 256 threads with 8 values
+# each; 41 clocks a warp on H100, 25 to 38 on L40S, where its launch takes longer than an empty
+# kernel's (aiconfigurator-core 0.12.0, read 2026-11-27).
+_SCALE_MATRIX: Final = RowKernels(
+    threads=256, load_bytes=16, warp_clocks=35, round_trips=1, setup_round_trips=4
+)
+_SCALED_VALUES: Final = 256 * 8
 # Clocks of an SM for an iteration of a warp, read off full SMs, nearly the same on A100 and H100
 # (Vidur @7d475133, read 2026-11-27).
 _VIDUR: Final = {
-    "silu_mul": RowKernels(threads=1024, load_bytes=2, warp_clocks=22),
+    "silu_mul": RowKernels(threads=1024, load_bytes=2, warp_clocks=23, round_trips=0),
     "rmsnorm": RowKernels(threads=1024, load_bytes=2, warp_clocks=10),
     "rope": RowKernels(threads=512, load_bytes=4, warp_clocks=38),
 }
@@ -61,7 +69,7 @@ _SERVED: Final = {
     "silu_mul": RowKernels(threads=1024, load_bytes=16, warp_clocks=43),
     "rope": RowKernels(threads=512, load_bytes=4, warp_clocks=20),
 }
-_GATHER_2023: Final = GatherKernels(serial_rows=16, warp_clocks=60)
+_GATHER_2023: Final = GatherKernels(serial_rows=16, warp_clocks=58)
 _GATHER: Final = GatherKernels(serial_rows=16, warp_clocks=0)
 # PyTorch's layer norm: Welford's update divides for every value, one after the other.
 _LAYER_NORM: Final = RowKernels(threads=128, load_bytes=8, warp_clocks=22, round_trips=18)
@@ -79,16 +87,24 @@ def streaming_case(row: Row) -> KernelCase:
     """Return what a row timed. Raises UnpredictableError for an operation we do not know."""
     name, source = engine_name(row), row["source"]
     if name in _GRAPHS and source.startswith("aic"):
-        return KernelCase(
-            operators=(_operator(row),),
-            engine=_engine(_QUANTISE if name == "vllm" else None),
-            repeats=_REPEATS,
-            early_launch=name == "trtllm",
-        )
+        return _replayed(row, name)
     if source.startswith("Liger"):
         flushed = activation("flushed", _FLUSHED_BYTES)
         return KernelCase(operators=(_operator(row),), timing=Timing.EVENTS, dirty=(flushed,))
     return _vidur(row) if source == "vidur" else _profiled(row)
+
+
+def _replayed(row: Row, name: str) -> KernelCase:
+    op = _operator(row)
+    if name == "trtllm":
+        op = replace(op, rows=ceil_div(op.vector_flop // _FLOP, _SCALED_VALUES))
+    kernels = {"vllm": _QUANTISE, "trtllm": _SCALE_MATRIX}
+    return KernelCase(
+        operators=(op,),
+        engine=_engine(kernels.get(name)),
+        repeats=_REPEATS,
+        early_launch=name == "trtllm",
+    )
 
 
 def _vidur(row: Row) -> KernelCase:
@@ -129,8 +145,10 @@ def _found(op: Elementwise, kind: str) -> tuple[Found, ...]:
     """
     if kind == "rmsnorm":
         return (Found(tensor=op.inputs[0], flow=_FLOW_OF_ADD),)
-    if kind in ("embedding", "add"):
+    if kind == "embedding":
         return ()
+    if kind == "add":
+        return (Found(tensor=op.inputs[1], lost=True),)
     fresh = op.inputs[1:] if op.kind.startswith("residual_add") else op.inputs
     return tuple(Found(tensor=tensor) for tensor in fresh)
 

@@ -25,7 +25,7 @@ _CTAS_PER_SM: Final = 8
 # Before the first value: its index. Single rows take 0.5 to 1 us more on A100 and RTX 4090 (Vidur,
 # LLMServingSim): launch parameters with the strides of three tensors are cold.
 _INDEX_ROUND_TRIPS: Final = 2
-_START_ROUND_TRIPS: Final = 5
+_START_ROUND_TRIPS: Final = 8
 _VECTORISED: Final = RowKernels(threads=1024, load_bytes=16, round_trips=_START_ROUND_TRIPS)
 
 

@@ -76,6 +76,7 @@ def lower_rows(op: Elementwise, target: Target, engine: RowKernels) -> Kernel:
         segments=segments,
         ctas_per_sm=min(target.max_ctas, max(1, threads_per_sm(target) // threads)),
         flop=operator_flop(op),
+        setup_round_trips=engine.setup_round_trips,
     )
 
 
