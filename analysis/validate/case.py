@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from analysis.validate.found import Found
 from analysis.validate.roofline import bytes_of, roofline_us
 from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
@@ -36,8 +37,6 @@ BENCHMARK_ENGINE: Final = Engine(
 
 # Dependent fetches of code and constants that a kernel starts with.
 _CODE_TRIPS: Final = 3
-# What a kernel before left in L2 (`Found`).
-_GEMM_TILE_BYTES: Final = 128 * 128 * 2
 _HALF_US_PS: Final = PS_PER_US // 2
 # The architectures whose kernels may start while the one before runs (CUDA C++ Programming Guide,
 # programmatic dependent launch: compute capability 9.0 and later).
@@ -72,34 +71,6 @@ class Case(Protocol):
     def moved_bytes(self) -> int:
         """Return the bytes that must be read and written."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A tensor that a model's kernel wrote just before the profiled one, and is dirty in L2.
-
-    A GEMM leaves its last wave, a tile an SM: weights that came after have displaced the rest.
-    Another pass leaves all, if nothing went through L2 since a byte was written but `flow` times
-    the tensor and that fits; else as much of its end as is not displaced, which is found too late.
-    Of a `lost` one that end, up to half of L2, is all there is.
-    """
-
-    tensor: Tensor
-    flow: int | None = None
-    lost: bool = False
-
-    def state(self, spec: ChipSpec) -> tuple[Tensor, int, int]:
-        """Return what is there: the tensor (nameless if not to be found), bytes, dirty ones."""
-        size = self.tensor.size_bytes
-        if self.lost:
-            size = min(size, spec.l2_bytes // 2)
-            return replace(self.tensor, name=""), size, size
-        if self.flow is None:
-            size = min(size, spec.sm_count * _GEMM_TILE_BYTES)
-        elif self.flow * size > spec.l2_bytes:
-            size = spec.l2_bytes // self.flow
-            return replace(self.tensor, name=""), size, size
-        return self.tensor, size, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ aiconfigurator replays a graph of five quantisations of one tensor; TensorRT-LLM
 while the one before runs (programmatic dependent launch). Liger's benchmark (Triton `do_bench`)
 zeroes a buffer larger than L2 before every call and times the call with events. Vidur and
 LLMServingSim profile kernels of a model in eager mode: a CTA per token, in Vidur's (the vLLM of
-2023) with scalar loads, as vLLM's rotary embedding has them to this day; embeddings and, in Vidur's,
+2023) with scalar loads, as vLLM's rotary embedding has them to this day; embeddings and Vidur's
 residual adds are PyTorch's. Their inputs are what the model's kernels before left in L2.
 """
 
@@ -13,7 +13,6 @@ from typing import Final
 
 from analysis.validate.case import (
     BENCHMARK_ENGINE,
-    Found,
     KernelCase,
     Row,
     Timing,
@@ -22,6 +21,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
+from analysis.validate.found import Found
 from sim.kernel.engine import Engine, GatherKernels, RowKernels
 from sim.kernel.operators import Elementwise
 from sim.units import ceil_div
@@ -110,7 +110,7 @@ def _replayed(row: Row, name: str) -> KernelCase:
 def _vidur(row: Row) -> KernelCase:
     op, kind = _operator(row), row["op"]
     rows = _VIDUR.get(kind)
-    operators = (op,)
+    operators: tuple[Elementwise, ...] = (op,)
     if _model(row) in _PARALLEL:
         rows = {"rmsnorm": _LAYER_NORM, "silu_mul": _GELU}.get(kind, rows)
         if kind == "silu_mul":

@@ -41,12 +41,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case GroupedGemm():
             found = grouped_candidates(op, target, engine.grouped_tile, engine.grouped)
             yield from ((kernel,) for kernel in found)
-        case Attention():
-            yield from lower_attention(op, target, engine)
-        case MixedAttention():
-            yield lower_mixed(op, target, engine)
-        case MlaAttention():
-            yield from lower_mla(op, target, engine.latent)
+        case Attention() | MixedAttention() | MlaAttention():
+            yield from _attention(op, target, engine)
         case Elementwise():
             yield (_elementwise(op, target, engine),)
         case StateUpdate():
@@ -55,6 +51,18 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             yield lower_scan(op, target, engine.scan)
         case _:
             raise InvariantError(f"no lowering for operator {op!r}")
+
+
+def _attention(
+    op: Attention | MixedAttention | MlaAttention, target: Target, engine: Engine
+) -> Iterator[tuple[Kernel, ...]]:
+    match op:
+        case Attention():
+            yield from lower_attention(op, target, engine)
+        case MixedAttention():
+            yield lower_mixed(op, target, engine)
+        case MlaAttention():
+            yield from lower_mla(op, target, engine.latent)
 
 
 def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:

@@ -9,12 +9,12 @@ Heads are the slowest dimension of the grid: the KV of all sequences for one KV 
 which the heads of its group read one after the other, or together as far as they run together.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
-from sim.kernel.lower.decode import lower_decode
+from sim.kernel.lower.decode import lower_decode, visible_tokens
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.lower.prefill import (
     SOFTMAX_TENSOR_FLOP,
@@ -36,60 +36,78 @@ _MOST_TURNS: Final = 8
 _WALK_ROUND_TRIPS: Final = 12
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """What a chunk's kernel imposes on the decodes beside it.
+
+    `exits` CTAs without a query belong to each of a decode's; `sharers` heads of a group run at
+    the same time; heads are laid out in `turns`.
+    """
+
+    tile: Tile
+    exits: int
+    sharers: int
+    turns: int
+    buffer_bytes: int
+
+
 def lower_mixed(op: MixedAttention, target: Target, engine: Engine) -> tuple[Kernel, ...]:
     """Return the kernel of all parts, or the kernels of each where an engine runs them apart."""
-    together = (
+    prefills = [part for part in op.attentions if part.q_len > 1]
+    decodes = [part for part in op.attentions if part.q_len == 1]
+    if _runs_together(target, engine) and len(prefills) == 1 and decodes:
+        return (_together(op, prefills[0], decodes, target),)
+    kernels = [lower_prefill(part, target, engine.prefill) for part in prefills]
+    for part in decodes:
+        kernels += lower_decode(part, target, engine, split_kv=True)
+    return tuple(replace(kernel, operator=op.name) for kernel in kernels)
+
+
+def _runs_together(target: Target, engine: Engine) -> bool:
+    return (
         engine.prefill is PrefillKernel.FLASH_ATTENTION
         and engine.decode is DecodeKernel.FLASH_ATTENTION
         and not target.bulk_copy
     )
-    prefills = [part for part in op.attentions if part.q_len > 1]
-    decodes = [part for part in op.attentions if part.q_len == 1]
-    if not (together and prefills and decodes):
-        apart = [lower_decode(part, target, engine, split_kv=True) for part in decodes]
-        chunks = [lower_prefill(part, target, engine.prefill) for part in prefills]
-        return (*chunks, *(kernel for kernels in apart for kernel in kernels))
-    (prefill,) = prefills
-    kernel = lower_prefill(prefill, target, engine.prefill)
-    tile = tile_of(prefill, target, engine.prefill)
-    blocks = ceil_div(prefill.q_len, tile.queries)
-    sharers = _sharers(op, target, tile, blocks)
-    buffer = target.shared_memory_bytes // tile.ctas_per_sm // 2
-    turns = min(_MOST_TURNS, prefill.n_kv_heads)
-    segments = list(kernel.segments)
-    kinds: list[CtaKind] = []
-    walks: list[tuple[Attention, int]] = []
+
+
+def _together(
+    op: MixedAttention, prefill: Attention, decodes: list[Attention], target: Target
+) -> Kernel:
+    chunk = lower_prefill(prefill, target, PrefillKernel.FLASH_ATTENTION)
+    grid = _grid(prefill, decodes, target)
+    segments = list(chunk.segments)
+    first = []
     for part in decodes:
-        walks.append((part, len(segments)))
-        segments += _segments(part, turns)
-    for turn in range(turns):
-        for kind in kernel.kinds:
-            count = _share(kind.count, turn, turns)
-            kinds += [replace(kind, count=count)] if count else []
-        for part, first in walks:
-            walk = _walk(part, tile, sharers, (first + 2 + turn, first, first + 1))
-            walk = replace(walk, round_trips=walk.round_trips + _EXIT_ROUND_TRIPS * (blocks - 1))
-            count = _share(part.batch * part.n_q_heads, turn, turns)
-            kinds.append(CtaKind(count=count, phases=(walk,), buffer_bytes=buffer))
-    return (
-        replace(
-            kernel,
-            name="flash_mixed",
-            operator=op.name,
-            kinds=tuple(kinds),
-            segments=tuple(segments),
-            flop=operator_flop(op),
-        ),
+        first.append(len(segments))
+        segments += _segments(part, grid.turns)
+    kinds: list[CtaKind] = []
+    for turn in range(grid.turns):
+        of_chunk = (replace(k, count=_share(k.count, turn, grid.turns)) for k in chunk.kinds)
+        kinds += [kind for kind in of_chunk if kind.count]
+        kinds += [_walks(part, grid, turn, at) for part, at in zip(decodes, first, strict=True)]
+    return replace(
+        chunk,
+        name="flash_mixed",
+        operator=op.name,
+        kinds=tuple(kinds),
+        segments=tuple(segments),
+        flop=operator_flop(op),
     )
 
 
-def _sharers(op: MixedAttention, target: Target, tile: Tile, blocks: int) -> int:
-    """Return how many heads of a group run at the same time, with `blocks` blocks of prefill."""
-    decodes = [part for part in op.attentions if part.q_len == 1]
-    group = decodes[0].n_q_heads // decodes[0].n_kv_heads
-    sequences = sum(part.batch for part in decodes)
-    at_once = target.sm_count * tile.ctas_per_sm / (sequences + blocks)
-    return max(1, min(group, round(at_once)))
+def _grid(prefill: Attention, decodes: list[Attention], target: Target) -> _Grid:
+    tile = tile_of(prefill, target, PrefillKernel.FLASH_ATTENTION)
+    blocks = ceil_div(prefill.q_len, tile.queries)
+    of_a_head = blocks + sum(part.batch for part in decodes)
+    at_once = round(target.sm_count * tile.ctas_per_sm / of_a_head)
+    return _Grid(
+        tile=tile,
+        exits=blocks - 1,
+        sharers=max(1, min(prefill.n_q_heads // prefill.n_kv_heads, at_once)),
+        turns=min(_MOST_TURNS, prefill.n_kv_heads),
+        buffer_bytes=target.shared_memory_bytes // tile.ctas_per_sm // 2,
+    )
 
 
 def _segments(op: Attention, turns: int) -> list[Segment]:
@@ -99,23 +117,24 @@ def _segments(op: Attention, turns: int) -> list[Segment]:
     return [segment_of(op.q), segment_of(op.out), *parts]
 
 
-def _walk(op: Attention, tile: Tile, sharers: int, places: tuple[int, int, int]) -> Phase:
-    """Return what one decode CTA does; `places` are its segments of KV, queries and output."""
-    kv, q, out = places
+def _walks(op: Attention, grid: _Grid, turn: int, first: int) -> CtaKind:
+    """Return one turn's CTAs of decodes, whose segments start at `first`."""
     count = op.batch * op.n_q_heads
-    computed = ceil_div(op.context, tile.keys) * tile.keys
-    read_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads)
+    computed = ceil_div(visible_tokens(op), grid.tile.keys) * grid.tile.keys
+    kv_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads)
     per_key = 2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP
-    return Phase(
-        round_trips=_WALK_ROUND_TRIPS,
-        steps=2 * (computed // tile.keys),
+    walk = Phase(
+        round_trips=_WALK_ROUND_TRIPS + _EXIT_ROUND_TRIPS * grid.exits,
+        steps=2 * (computed // grid.tile.keys),
         loads=(
-            Load(segment=kv, size_bytes=read_bytes, sharers=sharers),
-            Load(segment=q, size_bytes=ceil_div(op.q.size_bytes, count)),
+            Load(segment=first + 2 + turn, size_bytes=kv_bytes, sharers=grid.sharers),
+            Load(segment=first, size_bytes=ceil_div(op.q.size_bytes, count)),
         ),
-        tensor_flop=tile.queries * per_key * computed,
-        stores=(Store(segment=out, size_bytes=ceil_div(op.out.size_bytes, count)),),
+        tensor_flop=grid.tile.queries * per_key * computed,
+        stores=(Store(segment=first + 1, size_bytes=ceil_div(op.out.size_bytes, count)),),
     )
+    share = _share(count, turn, grid.turns)
+    return CtaKind(count=share, phases=(walk,), buffer_bytes=grid.buffer_bytes)
 
 
 def _share(count: int, turn: int, turns: int) -> int:
