@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from analysis.validate.found import Found
 from analysis.validate.roofline import bytes_of, roofline_us
 from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
@@ -36,6 +37,10 @@ BENCHMARK_ENGINE: Final = Engine(
 
 # Dependent fetches of code and constants that a kernel starts with.
 _CODE_TRIPS: Final = 3
+_HALF_US_PS: Final = PS_PER_US // 2
+# The architectures whose kernels may start while the one before runs (CUDA C++ Programming Guide,
+# programmatic dependent launch: compute capability 9.0 and later).
+_EARLY_LAUNCH: Final = frozenset({"hopper", "blackwell", "blackwell_consumer"})
 _REUSED: Final = 0.9
 """Share of L2 below which data that every replay walks through in order is found again."""
 
@@ -78,7 +83,9 @@ class KernelCase:
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
     `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays. With
     `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
-    before still runs.
+    before still runs, on architectures that can. `found` is all that L2 holds at the start, where
+    other kernels ran between two runs (None: what replays leave). With `whole_us` the profiler cuts
+    what goes beyond whole microseconds: half of one in the mean (libkineto, `nsToUs`).
     """
 
     operators: tuple[Operator, ...]
@@ -89,17 +96,22 @@ class KernelCase:
     dirty: tuple[Tensor, ...] = ()
     early_launch: bool = False
     cached_code: bool = False
+    found: tuple[Found, ...] | None = None
+    whole_us: bool = False
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
         device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         gap_ps, total_ps = self._gaps(chip)
-        l2 = self._first_l2(chip.l2_bytes)
+        if self.found is None:
+            l2 = self._first_l2(chip.l2_bytes)
+        else:
+            l2 = _fitted((found.state(chip) for found in self.found), chip.l2_bytes)
         for op in self.operators:
             for kernel in device.tune(op):
-                run = device.run(self._with_code(kernel), l2)
+                run = device.run(self._as_repeated(kernel, chip), l2)
                 l2 = run.l2
-                total_ps += run.time_ps + gap_ps
+                total_ps += run.time_ps + gap_ps - (_HALF_US_PS if self.whole_us else 0)
         return total_ps / PS_PER_US
 
     def _gaps(self, chip: ChipSpec) -> tuple[int, int]:
@@ -110,7 +122,7 @@ class KernelCase:
         match self.timing:
             case Timing.GRAPH:
                 gap_ps = chip.cuda_graph_gap_ps
-                if self.early_launch:
+                if self._starts_early(chip):
                     # Started before its time, a kernel waits for the other's stores alone.
                     gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
                 return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats
@@ -123,9 +135,13 @@ class KernelCase:
                 cold_code_ps = _CODE_TRIPS * (chip.hbm_latency_ps - chip.l2_latency_ps)
                 return chip.cuda_graph_gap_ps + cold_code_ps, 0
 
-    def _with_code(self, kernel: Kernel) -> Kernel:
-        """Return the kernel as most repeats run it: code that ran just before is in the caches."""
-        return replace(kernel, setup_round_trips=0) if self.cached_code else kernel
+    def _starts_early(self, chip: ChipSpec) -> bool:
+        return self.early_launch and chip.generation in _EARLY_LAUNCH
+
+    def _as_repeated(self, kernel: Kernel, chip: ChipSpec) -> Kernel:
+        """Return the kernel as most repeats run it: code in the caches, or launched before."""
+        ready = self.cached_code or self._starts_early(chip)
+        return replace(kernel, setup_round_trips=0) if ready else kernel
 
     def _first_l2(self, l2_bytes: int) -> L2State:
         """Return what was there before: dirty and warm tensors, then the first activations.
@@ -135,9 +151,9 @@ class KernelCase:
         """
         touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         if any(tensor.name not in touched for tensor in self.dirty):
-            return _fitted(((t, t.size_bytes, t.size_bytes) for t in self.dirty), l2_bytes)
+            return tuple(_flushed(t, l2_bytes) for t in self.dirty)
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
-        if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
+        if streaming and sum(t.size_bytes for t in touched.values()) > _REUSED * l2_bytes:
             return ()
         footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
         lost = footprint > _REUSED * l2_bytes
@@ -155,6 +171,16 @@ class KernelCase:
     def moved_bytes(self) -> int:
         """Return the bytes of all operators, each tensor once an operator."""
         return sum(bytes_of(op) for op in self.operators)
+
+
+def _flushed(tensor: Tensor, l2_bytes: int) -> Resident:
+    """Return L2 full of a buffer larger than it, of which the size of `tensor` is still dirty."""
+    return Resident(
+        name=tensor.name,
+        traffic=tensor.traffic,
+        resident_bytes=l2_bytes,
+        dirty_bytes=min(tensor.size_bytes, l2_bytes),
+    )
 
 
 def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2State:

@@ -7,6 +7,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -29,6 +30,8 @@ def bytes_of(op: Operator) -> int:
             return sum(op.read_bytes) + sum(op.written_bytes)
         case Attention() | MlaAttention():
             return op.q.size_bytes + op.kv_read_bytes + op.out.size_bytes
+        case MixedAttention():
+            return sum(bytes_of(part) for part in op.attentions)
         case GroupedGemm():
             return op.a.size_bytes + experts_read_bytes(op) + op.out.size_bytes
         case _:
@@ -41,7 +44,7 @@ def _flop_per_s(op: Operator, chip: ChipSpec) -> int:
     match op:
         case Gemm() | GroupedGemm():
             return rates.get(op.weight_format.compute, rates["bf16"])
-        case Attention() | MlaAttention() | ChunkedScan():
+        case Attention() | MixedAttention() | MlaAttention() | ChunkedScan():
             return rates["bf16"]
         case StateUpdate() | Elementwise():
             return chip.vector_flop_per_s

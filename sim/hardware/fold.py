@@ -76,4 +76,5 @@ def _times(phase: Phase, turns: int) -> Phase:
         tensor_flop=phase.tensor_flop * turns,
         vector_flop=phase.vector_flop * turns,
         sfu_ops=phase.sfu_ops * turns,
+        issue_clocks=phase.issue_clocks * turns,
     )

@@ -230,6 +230,7 @@ def phase_pipe_times(phase: Phase, spec: ChipSpec, busy_sms: int | None = None) 
         rate = spec.tensor_flop_per_s[phase.compute] * sustained.numerator
         tensor = work_ps(phase.tensor_flop * sms * sustained.denominator, rate)
     vector = work_ps(phase.vector_flop * sms, spec.vector_flop_per_s)
+    vector += work_ps(phase.issue_clocks, spec.clock_hz)
     sfu = work_ps(phase.sfu_ops, spec.sfu_ops_per_clock * spec.clock_hz)
     times = (tensor, vector, sfu)
     if phase.overlapped:

@@ -77,11 +77,30 @@ class RowKernels:
     """Element-wise kernels that give every row (token) one CTA, as vLLM's CUDA kernels do.
 
     `threads` is the most that a CTA has; each loads `load_bytes` of every input at a time: 2 where
-    a loop goes over single 16-bit values, 16 or 32 where it is vectorised.
+    a loop goes over single 16-bit values, 16 or 32 where it is vectorised. `warp_clocks` is how
+    long an SM's instructions for one iteration of one warp take (0: its bytes take longer), and
+    `round_trips` what a row waits for beside its loop: its address, what joins its warps.
+    `setup_round_trips` is what the kernel's launch takes beyond an empty one's.
     """
 
     threads: int
     load_bytes: int
+    warp_clocks: int = 0
+    round_trips: int = 2
+    setup_round_trips: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherKernels:
+    """PyTorch's kernels of an embedding (`index_select` in Indexing.cu).
+
+    Up to `serial_rows` rows a thread copies its value of one row after the other. Of more, threads
+    go over all values, one at a time, each with `warp_clocks` of address arithmetic; with 0 of it,
+    rows are copied in 16-byte pieces, as PyTorch does since 2025.
+    """
+
+    serial_rows: int
+    warp_clocks: int
 
 
 class DecodeKernel(StrEnum):
@@ -138,7 +157,8 @@ class Engine:
     `host_time_ps` is what the host adds to every step between the last kernel and the first, and
     `host_time_per_sequence_ps` what it adds for each sequence of the batch;
     `kv_block_tokens` is the page size of the KV cache; `row_kernels` says that element-wise kernels
-    have a CTA per row (None: a grid of vectorised blocks over all rows); `prefill` says which
+    have a CTA per row (None: a grid of vectorised blocks over all rows); `gather` says how an
+    embedding copies its rows (None: as any other pass); `prefill` says which
     prefill kernel runs on chips without bulk copies, where engines differ; `decode` says which
     decode kernel runs, with `decode_helpers` small kernels before it (schedulers, quantisation of
     the query) and at most `decode_splits` splits of the context; `latent` is the kernel of latent
@@ -162,6 +182,7 @@ class Engine:
     scan: ScanVariant = ScanVariant.CHUNKED
     note: str = ""
     row_kernels: RowKernels | None = None
+    gather: GatherKernels | None = None
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION
     decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION
     decode_helpers: int = 0

@@ -62,7 +62,8 @@ class Phase:
     """A stretch of a CTA: dependent round trips, then a pipelined loop of loads and compute.
 
     `tensor_flop` are the FLOP issued to the tensor cores (padding included) in the format
-    `compute`, `vector_flop` and `sfu_ops` those of the other pipes. The pipes take turns
+    `compute`, `vector_flop` and `sfu_ops` those of the other pipes; for `issue_clocks` of its SM
+    the CTA's instructions keep the vector pipe whatever they compute. The pipes take turns
     unless `overlapped` (warp-specialised kernels), where the longest hides the others. The loop
     has `steps` dependent iterations, each a barrier and a chain of dependent instructions that
     takes its latency however little work it holds; in a loop that runs `in_order` the latency adds
@@ -77,6 +78,7 @@ class Phase:
     tensor_flop: int = 0
     vector_flop: int = 0
     sfu_ops: int = 0
+    issue_clocks: int = 0
     overlapped: bool = False
     in_order: bool = False
 

@@ -132,6 +132,26 @@ class Attention(Operator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MixedAttention(Operator):
+    """Attention of several batches in one call, as an engine makes it for a mixed batch.
+
+    `attentions` are batches of equal sequences of one layer: a chunk of prefill, decodes.
+    """
+
+    attentions: tuple[Attention, ...]
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield what all batches read."""
+        for attention in self.attentions:
+            yield from attention.reads()
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield what all batches write."""
+        for attention in self.attentions:
+            yield from attention.writes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MlaAttention(Operator):
     """Multi-head latent attention over a cache of `kv_lora + rope_dim` values a token.
 

@@ -6,6 +6,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -58,6 +59,8 @@ def operator_flop(operator: Operator) -> int:
             return 2 * sum(operator.tokens_per_expert) * operator.n * operator.k
         case Attention() | MlaAttention():
             return _attention_flop(operator)
+        case MixedAttention():
+            return sum(_attention_flop(part) for part in operator.attentions)
         case ChunkedScan():
             return operator.tensor_flop + operator.vector_flop
         case Elementwise() | StateUpdate():

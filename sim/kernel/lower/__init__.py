@@ -6,8 +6,10 @@ from sim.errors import InvariantError
 from sim.kernel.engine import Engine
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.attention import lower_attention
+from sim.kernel.lower.gather import lower_gather
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.mixed import lower_mixed
 from sim.kernel.lower.mla import lower_mla
 from sim.kernel.lower.recurrent import lower_state_update
 from sim.kernel.lower.row_kernels import lower_rows
@@ -19,6 +21,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -38,10 +41,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
         case GroupedGemm():
             found = grouped_candidates(op, target, engine.grouped_tile, engine.grouped)
             yield from ((kernel,) for kernel in found)
-        case Attention():
-            yield from lower_attention(op, target, engine)
-        case MlaAttention():
-            yield from lower_mla(op, target, engine.latent)
+        case Attention() | MixedAttention() | MlaAttention():
+            yield from _attention(op, target, engine)
         case Elementwise():
             yield (_elementwise(op, target, engine),)
         case StateUpdate():
@@ -52,7 +53,21 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             raise InvariantError(f"no lowering for operator {op!r}")
 
 
+def _attention(
+    op: Attention | MixedAttention | MlaAttention, target: Target, engine: Engine
+) -> Iterator[tuple[Kernel, ...]]:
+    match op:
+        case Attention():
+            yield from lower_attention(op, target, engine)
+        case MixedAttention():
+            yield lower_mixed(op, target, engine)
+        case MlaAttention():
+            yield from lower_mla(op, target, engine.latent)
+
+
 def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:
+    if op.rows and op.kind == "embedding" and engine.gather:
+        return lower_gather(op, target, engine.gather)
     if op.rows and engine.row_kernels:
         return lower_rows(op, target, engine.row_kernels)
     return lower_elementwise(op, target)

@@ -3,7 +3,9 @@
 `act_and_mul_kernel`, `rotary_embedding_kernel`, `rms_norm_kernel` and `scaled_fp8_quant_kernel` of
 vLLM start one block per token, whose threads loop over the row. A thread loads, computes and stores
 before it loads again, so a row takes its number of iterations times a chain of dependent round
-trips, however few rows there are; an SM holds as many rows as its threads allow.
+trips, however few rows there are; an SM holds as many rows as its threads allow. Loops over single
+values issue so many instructions a byte (addresses, conversions, exact division) that a full SM is
+bound by them, on A100 and H100 by the same number of clocks.
 """
 
 from dataclasses import replace
@@ -18,7 +20,10 @@ from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 _WARP: Final = 32
-_THREADS_PER_SM: Final = 2048
+# Chips with the large shared memory of data-centre chips hold 2048 threads an SM, others 1536
+# (CUDA C++ Programming Guide, technical specifications per compute capability).
+_LARGE_SHARED_MEMORY: Final = 160 * 1024
+_MANY_THREADS, _FEW_THREADS = 2048, 1536
 # Load and store take turns in an iteration: half of its bytes are under way at a time.
 _IN_TURN: Final = 2
 _FEWEST_BYTES: Final = 64
@@ -36,22 +41,32 @@ def lower_rows(op: Elementwise, target: Target, engine: RowKernels) -> Kernel:
     widest = max((load.size_bytes for load in loads), default=0)
     threads = min(engine.threads, _WARP * ceil_div(max(1, widest), _WARP * engine.load_bytes))
     iteration = threads * engine.load_bytes * max(1, len(loads))
-    steps = ceil_div(sum(load.size_bytes for load in loads), iteration)
+    steps, buffer_bytes = ceil_div(sum(load.size_bytes for load in loads), iteration), iteration
+    if engine.warp_clocks:
+        # Warps of a loop without barriers drift apart: one's arithmetic hides another's latency.
+        steps = 0
+    else:
+        buffer_bytes //= _IN_TURN
+    warps = ceil_div(widest, _WARP * engine.load_bytes)
     work = Phase(
-        round_trips=2,
+        round_trips=engine.round_trips,
         steps=steps,
         loads=loads,
         stores=stores,
         vector_flop=ceil_div(op.vector_flop, op.rows),
         sfu_ops=ceil_div(op.sfu_ops, op.rows),
+        issue_clocks=warps * engine.warp_clocks,
     )
     phases: tuple[Phase, ...] = (work,)
     if not ROW_KINDS.isdisjoint(op.kind.split("+")):
-        phases = (replace(work, stores=()), Phase(round_trips=1, steps=steps, stores=stores))
+        scaled = Phase(
+            round_trips=1, steps=steps, stores=stores, issue_clocks=warps * engine.warp_clocks
+        )
+        phases = (replace(work, stores=()), scaled)
     kind = CtaKind(
         count=op.rows,
         phases=phases,
-        buffer_bytes=max(_FEWEST_BYTES, iteration // _IN_TURN),
+        buffer_bytes=max(_FEWEST_BYTES, buffer_bytes),
     )
     return Kernel(
         name=f"{op.kind}_rows",
@@ -59,6 +74,13 @@ def lower_rows(op: Elementwise, target: Target, engine: RowKernels) -> Kernel:
         part=op.part,
         kinds=(kind,),
         segments=segments,
-        ctas_per_sm=min(target.max_ctas, max(1, _THREADS_PER_SM // threads)),
+        ctas_per_sm=min(target.max_ctas, max(1, threads_per_sm(target) // threads)),
         flop=operator_flop(op),
+        setup_round_trips=engine.setup_round_trips,
     )
+
+
+def threads_per_sm(target: Target) -> int:
+    """Return how many threads an SM holds."""
+    large = target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
+    return _MANY_THREADS if large else _FEW_THREADS
