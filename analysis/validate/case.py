@@ -38,6 +38,12 @@ BENCHMARK_ENGINE: Final = Engine(
 _CODE_TRIPS: Final = 3
 _REUSED: Final = 0.9
 """Share of L2 below which data that every replay walks through in order is found again."""
+_FADING: Final = (0.7, 1.25)
+"""Footprints over L2 size at which recurrent states begin to be lost and at which none is found:
+times of A100, H100 and L40S between .6 and 1.2 (aiconfigurator-core 0.12.0, 2026-11-27)."""
+_BETWEEN_GRAPHS_PS: Final = 1_300_000
+"""What a device takes between two graphs more than between two kernels of one: times of growing
+batches, taken back to none, on A100, H100 and L40S (1.0 to 2.2 us, as above)."""
 
 
 class UnpredictableError(Exception):
@@ -76,9 +82,11 @@ class KernelCase:
     `cached_code` each but the first finds its code in the instruction caches. `dirty` tensors were
     written just before, by the replay before (a state in place) or by a benchmark that zeroes a
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
-    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays. With
+    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays; where
+    `fades`, that begins and ends at the shares of `_FADING`, of all that a replay touches. With
     `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
-    before still runs.
+    before still runs. With a `host_pace` the host launches a graph in that multiple of the chip's
+    smallest replay, which is all that is seen of shorter ones.
     """
 
     operators: tuple[Operator, ...]
@@ -89,6 +97,8 @@ class KernelCase:
     dirty: tuple[Tensor, ...] = ()
     early_launch: bool = False
     cached_code: bool = False
+    fades: bool = False
+    host_pace: float = 0.0
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
@@ -100,7 +110,15 @@ class KernelCase:
                 run = device.run(self._with_code(kernel), l2)
                 l2 = run.l2
                 total_ps += run.time_ps + gap_ps
-        return total_ps / PS_PER_US
+        return max(total_ps, self._replay_ps(chip)) / PS_PER_US
+
+    def _replay_ps(self, chip: ChipSpec) -> float:
+        """Return one repeat's share of what the host needs to launch a graph.
+
+        `graph_to_graph_gap` is the smallest replay less three L2 round trips.
+        """
+        smallest_ps = chip.graph_to_graph_gap_ps + chip.kernel_start_ps + chip.l2_latency_ps
+        return self.host_pace * smallest_ps / self.repeats
 
     def _gaps(self, chip: ChipSpec) -> tuple[int, int]:
         """Return the gap after every kernel, and what one repeat pays beside its kernels' gaps.
@@ -113,7 +131,10 @@ class KernelCase:
                 if self.early_launch:
                     # Started before its time, a kernel waits for the other's stores alone.
                     gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
-                return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats
+                between_ps = chip.graph_to_graph_gap_ps - gap_ps
+                if self.host_pace:
+                    between_ps = _BETWEEN_GRAPHS_PS
+                return gap_ps, between_ps // self.repeats
             case Timing.EVENTS:
                 return chip.stream_gap_ps, chip.stream_gap_ps
             case Timing.KERNELS:
@@ -139,14 +160,25 @@ class KernelCase:
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
         if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
             return ()
-        footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
-        lost = footprint > _REUSED * l2_bytes
-        dirty = [(replace(t, name="") if lost else t, t.size_bytes, t.size_bytes)
-                 for t in self.dirty]  # fmt: skip
-        warm = [(t, t.size_bytes, 0) for t in self.warm if not lost and t not in self.dirty]
+        share = self._share_found(touched, l2_bytes)
+        kept = {t.name: int(t.size_bytes * share) for t in (*self.dirty, *self.warm)}
+        left = [(t.size_bytes - kept[t.name], replace(t, name="")) for t in self.dirty]
+        lost = [(t, size, size) for size, t in left]
+        dirty = [(t, kept[t.name], kept[t.name]) for t in self.dirty]
+        warm = [(t, kept[t.name], 0) for t in self.warm if t not in self.dirty]
         first = warm_activations(self.operators[0], l2_bytes)
-        found = [(touched[e.name], e.resident_bytes, 0) for e in first]
-        return _fitted((*dirty, *warm, *found), l2_bytes)
+        part = share if self.fades else 1
+        found = [(touched[e.name], int(e.resident_bytes * part), 0) for e in first]
+        return _fitted((*lost, *dirty, *warm, *found), l2_bytes)
+
+    def _share_found(self, touched: Mapping[str, Tensor], l2_bytes: int) -> float:
+        """Return the share of `dirty` and `warm` that a replay finds where it left them."""
+        if not self.fades:
+            footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
+            return float(footprint <= _REUSED * l2_bytes)
+        begin, end = _FADING
+        footprint = sum(tensor.size_bytes for tensor in touched.values())
+        return min(1.0, max(0.0, (end - footprint / l2_bytes) / (end - begin)))
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""

@@ -1,10 +1,10 @@
 """Recurrent kernels of decode: one step on a state (docs/decisions/0016).
 
 The Triton kernels in use (flash-linear-attention's
-`fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp a tile of
-one head's state: it loads the tile in one burst, multiplies, reduces over the key and stores the
-tile in place. With only one warp a tile's arithmetic is a chain. A short convolution has the same
-form with a small tile: a few values per channel, converted one by one.
+`fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp, or a few, a
+tile of one head's state: they load the tile in one burst, multiply, reduce over the key and store
+the tile. A tile's arithmetic is a chain; on their way in and out, tiles take turns. A short
+convolution has the same form with a small tile: a few values per channel, converted one by one.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,24 @@ from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
 # One warp's chain over 16 KiB of state (128 keys x 32 values in float32): decay, two reductions
-# over the keys, the correction; four such tiles run on an SM at a time. One pair of numbers for
-# A100, H100 and L40S, from L2-resident steps (aiconfigurator-core 0.12.0, 2026-11-23): an SM takes
-# 1.2, .75 and .9 us a tile, with or without other tiles to wait for.
+# over the keys, the correction. Its values fill 128 of a thread's 255 registers, so that eight such
+# tiles fit an SM. One set of numbers for A100, H100 and L40S, from L2-resident steps
+# (aiconfigurator-core 0.12.0, 2026-11-27): the first tile takes 36 chains, each further one that an
+# SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, whatever the number of warps.
 _STEPS_PER_TILE = 31
 _STEPS_PER_CTA = 5
 _TILE_BYTES = 16 * 1024
-_TILES_PER_SM = 4
-# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU.
-_SMALL_CTAS_PER_SM = 4
+_TILES_PER_SM = 8
+_PORT_STEPS_PER_TILE = 11
+# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU;
+# 2.0 to 2.6 chains a CTA on the three chips, for values that lie 6 bytes apart.
+_SMALL_CTAS_PER_SM = 8
 _SMALL_STEPS = 5
+_SMALL_PORT_STEPS = 2
 _SMALL_TILE_BYTES = 2 * 1024
 _MOST_STATE_CTAS_PER_SM = 256
-# Instruction and constant caches start cold: floors of the three chips (decision 0016).
-_SETUP_ROUND_TRIPS = 9
+# Instruction and constant caches start cold.
+_SETUP_ROUND_TRIPS = 4
 
 
 def _segments(
@@ -68,11 +72,14 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     small = slice_bytes <= _SMALL_TILE_BYTES
     count = slices * ceil_div(slice_bytes, op.tile_bytes)
     count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
-    share = ceil_div(op.state.size_bytes, count)
+    written = op.new_state or op.state
+    # A float32 value is worked on, whatever its size in memory.
+    share = ceil_div(max(op.state.size_bytes, written.size_bytes), count)
     segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
     phase = Phase(
         round_trips=0 if small else 1,
-        steps=_SMALL_STEPS if small else _steps(share),
+        steps=_SMALL_STEPS if small else _steps(share, op),
+        port_steps=_SMALL_PORT_STEPS if small else ceil_div(_PORT_STEPS_PER_TILE * share, _TILE_BYTES),
         loads=loads,
         stores=stores,
         vector_flop=ceil_div(op.vector_flop, count),
@@ -90,9 +97,12 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     )
 
 
-def _steps(share_bytes: int) -> int:
-    return _STEPS_PER_CTA + ceil_div(_STEPS_PER_TILE * share_bytes, _TILE_BYTES)
+def _steps(share_bytes: int, op: StateUpdate) -> int:
+    update = ceil_div(_STEPS_PER_TILE * share_bytes, _TILE_BYTES * op.warps)
+    return _STEPS_PER_CTA + update + op.extra_steps
 
 
 def _resident(op: StateUpdate, target: Target) -> int:
-    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // op.tile_bytes))
+    written = op.new_state or op.state
+    wider = max(1, written.size_bytes // max(1, op.state.size_bytes))
+    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // (op.tile_bytes * wider)))
