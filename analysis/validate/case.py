@@ -39,8 +39,11 @@ _CODE_TRIPS: Final = 3
 _REUSED: Final = 0.9
 """Share of L2 below which data that every replay walks through in order is found again."""
 _FADING: Final = (0.7, 1.25)
+_FADING_IN_PARTITIONS: Final = (0.55, 0.85)
 """Footprints over L2 size at which recurrent states begin to be lost and at which none is found:
-times of A100, H100 and L40S between .6 and 1.2 (aiconfigurator-core 0.12.0, 2026-11-27)."""
+L40S, and A100 and H100, whose two partitions keep copies of each other's lines, as chips with HBM
+have them (aiconfigurator-core 0.12.0, 2026-11-27: L40S .67 hits, .94 misses .43; H100 .47 hits,
+.84 misses all)."""
 _BETWEEN_GRAPHS_PS: Final = 1_300_000
 """What a device takes between two graphs more than between two kernels of one: times of growing
 batches, taken back to none, on A100, H100 and L40S (1.0 to 2.2 us, as above)."""
@@ -83,7 +86,7 @@ class KernelCase:
     written just before, by the replay before (a state in place) or by a benchmark that zeroes a
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
     `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays; where
-    `fades`, that begins and ends at the shares of `_FADING`, of all that a replay touches. With
+    `fades`, that begins and ends at the shares of `_FADING`, counted in all that a replay touches. With
     `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
     before still runs. With a `host_pace` the host launches a graph in that multiple of the chip's
     smallest replay, which is all that is seen of shorter ones.
@@ -104,7 +107,7 @@ class KernelCase:
         """Return the simulated time in us."""
         device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         gap_ps, total_ps = self._gaps(chip)
-        l2 = self._first_l2(chip.l2_bytes)
+        l2 = self._first_l2(chip)
         for op in self.operators:
             for kernel in device.tune(op):
                 run = device.run(self._with_code(kernel), l2)
@@ -148,19 +151,20 @@ class KernelCase:
         """Return the kernel as most repeats run it: code that ran just before is in the caches."""
         return replace(kernel, setup_round_trips=0) if self.cached_code else kernel
 
-    def _first_l2(self, l2_bytes: int) -> L2State:
+    def _first_l2(self, chip: ChipSpec) -> L2State:
         """Return what was there before: dirty and warm tensors, then the first activations.
 
         A set of activations larger than L2 that every replay passes over in the same order finds
         nothing of itself: what comes next has always just left. A flush leaves nothing else.
         """
+        l2_bytes = chip.l2_bytes
         touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         if any(tensor.name not in touched for tensor in self.dirty):
             return _fitted(((t, t.size_bytes, t.size_bytes) for t in self.dirty), l2_bytes)
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
         if streaming and sum(t.size_bytes for t in touched.values()) > l2_bytes:
             return ()
-        share = self._share_found(touched, l2_bytes)
+        share = self._share_found(touched, chip)
         kept = {t.name: int(t.size_bytes * share) for t in (*self.dirty, *self.warm)}
         left = [(t.size_bytes - kept[t.name], replace(t, name="")) for t in self.dirty]
         lost = [(t, size, size) for size, t in left]
@@ -171,14 +175,15 @@ class KernelCase:
         found = [(touched[e.name], int(e.resident_bytes * part), 0) for e in first]
         return _fitted((*lost, *dirty, *warm, *found), l2_bytes)
 
-    def _share_found(self, touched: Mapping[str, Tensor], l2_bytes: int) -> float:
+    def _share_found(self, touched: Mapping[str, Tensor], chip: ChipSpec) -> float:
         """Return the share of `dirty` and `warm` that a replay finds where it left them."""
         if not self.fades:
             footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
-            return float(footprint <= _REUSED * l2_bytes)
-        begin, end = _FADING
+            return float(footprint <= _REUSED * chip.l2_bytes)
+        partitioned = chip.hbm_type.startswith("HBM")
+        begin, end = _FADING_IN_PARTITIONS if partitioned else _FADING
         footprint = sum(tensor.size_bytes for tensor in touched.values())
-        return min(1.0, max(0.0, (end - footprint / l2_bytes) / (end - begin)))
+        return min(1.0, max(0.0, (end - footprint / chip.l2_bytes) / (end - begin)))
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""

@@ -36,11 +36,12 @@ _PACKED_KDA_WARPS: Final = 4
 """vLLM `fused_recurrent_kda_packed_decode`: 32 values a CTA as elsewhere, but four warps."""
 
 _FUSED_TILE_BYTES: Final = 64 * 1024
-_FUSED_STEPS: Final = 27
-"""KDA's fused decode: a CTA owns a head, 128 x 128 in float32; the chains of the convolution before
-and the norm after fit 7.3 us of one head an SM on H100 (vllm-0.1.dev19262, read 2026-11-27)."""
+_FUSED_WARPS: Final = 8
+_FUSED_STEPS: Final = 5
+"""KDA's fused decode: a CTA owns a head, 128 x 128 in float32, after the chains of a convolution;
+7.3 us with one head an SM on H100 (vllm-0.1.dev19262, read 2026-11-27)."""
 
-_HOST_PACE: Final = (("sglang-0.5.10", 2.0), ("sglang", 1.25), ("trtllm", 1.22), ("vllm", 1.03))
+_HOST_PACE: Final = (("sglang-0.5.10", 2.0), ("sglang", 1.25), ("trtllm", 1.27), ("vllm", 1.03))
 """Smallest replay of a one-kernel graph over that of the chip's specification, by engine: host and
 CUDA version of its harness (aiconfigurator-core 0.12.0, read 2026-11-27: H100 4.1, 3.9 and 3.3 us,
 L40S 4.75, 4.9 and 4.05 us; A100 6.6 us)."""
@@ -109,7 +110,7 @@ def _in_one(conv: Operator, step: Operator) -> StateUpdate:
         vector_flop=conv.vector_flop + step.vector_flop,
         sfu_ops=conv.sfu_ops + step.sfu_ops,
         tile_bytes=_FUSED_TILE_BYTES,
-        warps=_PACKED_KDA_WARPS,
+        warps=_FUSED_WARPS,
         extra_steps=_FUSED_STEPS,
     )
 

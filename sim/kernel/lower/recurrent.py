@@ -16,23 +16,24 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-# One warp's chain over 16 KiB of state (128 keys x 32 values in float32): decay, two reductions
-# over the keys, the correction. Its values fill 128 of a thread's 255 registers, so that eight such
-# tiles fit an SM. One set of numbers for A100, H100 and L40S, from L2-resident steps
-# (aiconfigurator-core 0.12.0, 2026-11-27): the first tile takes 36 chains, each further one that an
-# SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, whatever the number of warps.
-_STEPS_PER_TILE = 31
-_STEPS_PER_CTA = 5
+# One warp's chains for 16 KiB of state (128 keys x 32 values in float32): norms of Q and K, gates,
+# two reductions over the keys, the correction; then tiles take turns at the load/store unit. Their
+# values fill 128 of a thread's 255 registers, so that eight such tiles fit an SM. One set of numbers
+# for A100, H100 and L40S, from L2-resident steps (aiconfigurator-core 0.12.0, 2026-11-27): each
+# tile that an SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, whatever the number of warps.
+_STEPS_PER_TILE = 25
+_STEPS_PER_CTA = 2
 _TILE_BYTES = 16 * 1024
 _TILES_PER_SM = 8
 _PORT_STEPS_PER_TILE = 11
 # Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU;
 # 2.0 to 2.6 chains a CTA on the three chips, for values that lie 6 bytes apart.
 _SMALL_CTAS_PER_SM = 8
-_SMALL_STEPS = 5
+_SMALL_STEPS = 2
 _SMALL_PORT_STEPS = 2
 _SMALL_TILE_BYTES = 2 * 1024
-_MOST_STATE_CTAS_PER_SM = 256
+_MOST_STATE_CTAS_PER_SM = 1024
+_MANY_WAVES = 6
 # Instruction and constant caches start cold.
 _SETUP_ROUND_TRIPS = 4
 
@@ -72,14 +73,15 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     small = slice_bytes <= _SMALL_TILE_BYTES
     count = slices * ceil_div(slice_bytes, op.tile_bytes)
     count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
-    written = op.new_state or op.state
-    # A float32 value is worked on, whatever its size in memory.
-    share = ceil_div(max(op.state.size_bytes, written.size_bytes), count)
     segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
-    phase = Phase(
-        round_trips=0 if small else 1,
-        steps=_SMALL_STEPS if small else _steps(share, op),
-        port_steps=_SMALL_PORT_STEPS if small else ceil_div(_PORT_STEPS_PER_TILE * share, _TILE_BYTES),
+    resident = _SMALL_CTAS_PER_SM if small else _resident(op, target)
+    steps, held = (_SMALL_STEPS, _SMALL_PORT_STEPS) if small else _steps(op, count)
+    # What a CTA does before its turn at the load/store unit delays it, but in a grid of many waves
+    # its neighbours are busy meanwhile.
+    few = not small and count < target.sm_count * resident * _MANY_WAVES
+    burst = Phase(
+        steps=held if few else steps + held,
+        port_steps=held,
         loads=loads,
         stores=stores,
         vector_flop=ceil_div(op.vector_flop, count),
@@ -89,20 +91,29 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=op.tile_bytes * 5 // 4),),
+        kinds=(CtaKind(count=count, phases=(Phase(round_trips=1, steps=steps), burst) if few else (burst,), buffer_bytes=op.tile_bytes * 5 // 4),),
         segments=segments,
-        ctas_per_sm=_SMALL_CTAS_PER_SM if small else _resident(op, target),
+        ctas_per_sm=resident,
         flop=operator_flop(op),
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
 
 
-def _steps(share_bytes: int, op: StateUpdate) -> int:
-    update = ceil_div(_STEPS_PER_TILE * share_bytes, _TILE_BYTES * op.warps)
-    return _STEPS_PER_CTA + update + op.extra_steps
+def _steps(op: StateUpdate, count: int) -> tuple[int, int]:
+    """Return a CTA's chains before its turn at the load/store unit, and those of its turn."""
+    tile_bytes = _tile_bytes(op)
+    update = ceil_div(_STEPS_PER_TILE * tile_bytes, _TILE_BYTES * op.warps)
+    held = max(1, _PORT_STEPS_PER_TILE * tile_bytes // _TILE_BYTES)
+    tiles = ceil_div(op.state.size_bytes, op.tile_bytes * count)
+    steps = (_STEPS_PER_CTA + update + op.extra_steps) * tiles
+    return steps, held * tiles
+
+
+def _tile_bytes(op: StateUpdate) -> int:
+    """Return the bytes that a tile works on: as float32 in registers, whatever it is in memory."""
+    written = op.new_state or op.state
+    return op.tile_bytes * max(1, written.size_bytes // max(1, op.state.size_bytes))
 
 
 def _resident(op: StateUpdate, target: Target) -> int:
-    written = op.new_state or op.state
-    wider = max(1, written.size_bytes // max(1, op.state.size_bytes))
-    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // (op.tile_bytes * wider)))
+    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // _tile_bytes(op)))
