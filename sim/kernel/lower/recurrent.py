@@ -32,8 +32,9 @@ _SMALL_CTAS_PER_SM = 8
 _SMALL_STEPS = 2
 _SMALL_PORT_STEPS = 2
 _SMALL_TILE_BYTES = 2 * 1024
-_MOST_STATE_CTAS_PER_SM = 1024
 _MANY_WAVES = 6
+# Tiles beyond so many waves are simulated several to a CTA.
+_MOST_WAVES = 48
 # Instruction and constant caches start cold.
 _SETUP_ROUND_TRIPS = 4
 
@@ -71,27 +72,31 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     slices = op.batch * op.n_heads
     slice_bytes = ceil_div(op.state.size_bytes, slices)
     small = slice_bytes <= _SMALL_TILE_BYTES
-    count = slices * ceil_div(slice_bytes, op.tile_bytes)
-    count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
-    segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
+    tiles = slices * ceil_div(slice_bytes, op.tile_bytes)
     resident = _SMALL_CTAS_PER_SM if small else _resident(op, target)
-    steps, held = (_SMALL_STEPS, _SMALL_PORT_STEPS) if small else _steps(op, count)
+    places = target.sm_count * resident
+    in_turn = ceil_div(tiles, places * _MOST_WAVES)
+    count = ceil_div(tiles, in_turn)
+    segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
+    steps, held = (_SMALL_STEPS, _SMALL_PORT_STEPS) if small else _steps(op)
     # What a CTA does before its turn at the load/store unit delays it, but in a grid of many waves
     # its neighbours are busy meanwhile.
-    few = not small and count < target.sm_count * resident * _MANY_WAVES
+    few = not small and count < places * _MANY_WAVES
     burst = Phase(
-        steps=held if few else steps + held,
-        port_steps=held,
+        steps=in_turn * (held if few else steps + held),
+        port_steps=in_turn * held,
         loads=loads,
         stores=stores,
         vector_flop=ceil_div(op.vector_flop, count),
         sfu_ops=ceil_div(op.sfu_ops, count),
     )
+    phases = (Phase(round_trips=1, steps=steps), burst) if few else (burst,)
+    buffer_bytes = in_turn * op.tile_bytes * 5 // 4
     return Kernel(
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(Phase(round_trips=1, steps=steps), burst) if few else (burst,), buffer_bytes=op.tile_bytes * 5 // 4),),
+        kinds=(CtaKind(count=count, phases=phases, buffer_bytes=buffer_bytes),),
         segments=segments,
         ctas_per_sm=resident,
         flop=operator_flop(op),
@@ -99,14 +104,12 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     )
 
 
-def _steps(op: StateUpdate, count: int) -> tuple[int, int]:
-    """Return a CTA's chains before its turn at the load/store unit, and those of its turn."""
+def _steps(op: StateUpdate) -> tuple[int, int]:
+    """Return a tile's chains before its turn at the load/store unit, and those of its turn."""
     tile_bytes = _tile_bytes(op)
     update = ceil_div(_STEPS_PER_TILE * tile_bytes, _TILE_BYTES * op.warps)
     held = max(1, _PORT_STEPS_PER_TILE * tile_bytes // _TILE_BYTES)
-    tiles = ceil_div(op.state.size_bytes, op.tile_bytes * count)
-    steps = (_STEPS_PER_CTA + update + op.extra_steps) * tiles
-    return steps, held * tiles
+    return _STEPS_PER_CTA + update + op.extra_steps, held
 
 
 def _tile_bytes(op: StateUpdate) -> int:
