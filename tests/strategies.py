@@ -104,6 +104,7 @@ def chips(draw: DrawFn) -> ChipSpec:
         hbm_latency_ps=(l2_latency_ns + draw(st.integers(50, 400))) * NS,
         step_latency_ps=draw(st.integers(0, 150)) * NS,
         kernel_start_ps=draw(st.integers(0, 1000)) * NS,
+        graph_replay_ps=0,
         read_efficiency=Fraction(read, 100),
         copy_efficiency=Fraction(copy, 100),
         tile_efficiency=Fraction(tile, 100),

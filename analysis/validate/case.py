@@ -43,6 +43,15 @@ _HALF_US_PS: Final = PS_PER_US // 2
 _EARLY_LAUNCH: Final = frozenset({"hopper", "blackwell", "blackwell_consumer"})
 _REUSED: Final = 0.9
 """Share of L2 below which data that every replay walks through in order is found again."""
+_FADING: Final = (0.7, 1.25)
+_FADING_IN_PARTITIONS: Final = (0.55, 0.85)
+"""Footprints over L2 size at which recurrent states begin to be lost and at which none is found:
+L40S, and A100 and H100, whose two partitions keep copies of each other's lines, as chips with HBM
+have them (aiconfigurator-core 0.12.0, 2026-11-27: L40S .67 hits, .94 misses .43; H100 .47 hits,
+.84 misses all)."""
+_BETWEEN_GRAPHS_PS: Final = 1_300_000
+"""What a device takes between two graphs more than between two kernels of one: times of growing
+batches, taken back to none, on A100, H100 and L40S (1.0 to 2.2 us, as above)."""
 
 
 class UnpredictableError(Exception):
@@ -81,11 +90,14 @@ class KernelCase:
     `cached_code` each but the first finds its code in the instruction caches. `dirty` tensors were
     written just before, by the replay before (a state in place) or by a benchmark that zeroes a
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
-    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays. With
-    `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
-    before still runs, on architectures that can. `found` is all that L2 holds at the start, where
-    other kernels ran between two runs (None: what replays leave). With `whole_us` the profiler cuts
-    what goes beyond whole microseconds: half of one in the mean (libkineto, `nsToUs`).
+    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays; where
+    `fades`, that begins and ends at the shares of `_FADING`, counted in all that a replay touches.
+    With `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
+    before still runs, on architectures that can. With a `host_pace` the host launches a graph in
+    that multiple of the chip's smallest replay, which is all that is seen of shorter ones. `found`
+    is all that L2 holds at the start, where other kernels ran between two runs (None: what replays
+    leave). With `whole_us` the profiler cuts what goes beyond whole microseconds: half of one in
+    the mean (libkineto, `nsToUs`).
     """
 
     operators: tuple[Operator, ...]
@@ -98,13 +110,15 @@ class KernelCase:
     cached_code: bool = False
     found: tuple[Found, ...] | None = None
     whole_us: bool = False
+    fades: bool = False
+    host_pace: float = 0.0
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated time in us."""
         device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         gap_ps, total_ps = self._gaps(chip)
         if self.found is None:
-            l2 = self._first_l2(chip.l2_bytes)
+            l2 = self._first_l2(chip)
         else:
             l2 = _fitted((found.state(chip) for found in self.found), chip.l2_bytes)
         for op in self.operators:
@@ -112,7 +126,11 @@ class KernelCase:
                 run = device.run(self._as_repeated(kernel, chip), l2)
                 l2 = run.l2
                 total_ps += run.time_ps + gap_ps - (_HALF_US_PS if self.whole_us else 0)
-        return total_ps / PS_PER_US
+        return max(total_ps, self._replay_ps(chip)) / PS_PER_US
+
+    def _replay_ps(self, chip: ChipSpec) -> float:
+        """Return one repeat's share of what the host needs to launch a graph."""
+        return self.host_pace * chip.graph_replay_ps / self.repeats
 
     def _gaps(self, chip: ChipSpec) -> tuple[int, int]:
         """Return the gap after every kernel, and what one repeat pays beside its kernels' gaps.
@@ -125,7 +143,10 @@ class KernelCase:
                 if self._starts_early(chip):
                     # Started before its time, a kernel waits for the other's stores alone.
                     gap_ps = chip.l2_latency_ps - chip.kernel_start_ps
-                return gap_ps, (chip.graph_to_graph_gap_ps - gap_ps) // self.repeats
+                between_ps = chip.graph_to_graph_gap_ps - gap_ps
+                if self.host_pace:
+                    between_ps = _BETWEEN_GRAPHS_PS
+                return gap_ps, between_ps // self.repeats
             case Timing.EVENTS:
                 return chip.stream_gap_ps, chip.stream_gap_ps
             case Timing.KERNELS:
@@ -143,26 +164,39 @@ class KernelCase:
         ready = self.cached_code or self._starts_early(chip)
         return replace(kernel, setup_round_trips=0) if ready else kernel
 
-    def _first_l2(self, l2_bytes: int) -> L2State:
+    def _first_l2(self, chip: ChipSpec) -> L2State:
         """Return what was there before: dirty and warm tensors, then the first activations.
 
         A set of activations larger than L2 that every replay passes over in the same order finds
         nothing of itself: what comes next has always just left. A flush leaves nothing else.
         """
+        l2_bytes = chip.l2_bytes
         touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         if any(tensor.name not in touched for tensor in self.dirty):
             return tuple(_flushed(t, l2_bytes) for t in self.dirty)
         streaming = all(isinstance(op, Elementwise) for op in self.operators)
         if streaming and sum(t.size_bytes for t in touched.values()) > _REUSED * l2_bytes:
             return ()
-        footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
-        lost = footprint > _REUSED * l2_bytes
-        dirty = [(replace(t, name="") if lost else t, t.size_bytes, t.size_bytes)
-                 for t in self.dirty]  # fmt: skip
-        warm = [(t, t.size_bytes, 0) for t in self.warm if not lost and t not in self.dirty]
+        share = self._share_found(touched, chip)
+        kept = {t.name: int(t.size_bytes * share) for t in (*self.dirty, *self.warm)}
+        left = [(t.size_bytes - kept[t.name], replace(t, name="")) for t in self.dirty]
+        lost = [(t, size, size) for size, t in left]
+        dirty = [(t, kept[t.name], kept[t.name]) for t in self.dirty]
+        warm = [(t, kept[t.name], 0) for t in self.warm if t not in self.dirty]
         first = warm_activations(self.operators[0], l2_bytes)
-        found = [(touched[e.name], e.resident_bytes, 0) for e in first]
-        return _fitted((*dirty, *warm, *found), l2_bytes)
+        part = share if self.fades else 1
+        found = [(touched[e.name], int(e.resident_bytes * part), 0) for e in first]
+        return _fitted((*lost, *dirty, *warm, *found), l2_bytes)
+
+    def _share_found(self, touched: Mapping[str, Tensor], chip: ChipSpec) -> float:
+        """Return the share of `dirty` and `warm` that a replay finds where it left them."""
+        if not self.fades:
+            footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
+            return float(footprint <= _REUSED * chip.l2_bytes)
+        partitioned = chip.hbm_type.startswith("HBM")
+        begin, end = _FADING_IN_PARTITIONS if partitioned else _FADING
+        footprint = sum(tensor.size_bytes for tensor in touched.values())
+        return min(1.0, max(0.0, (end - footprint / chip.l2_bytes) / (end - begin)))
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""

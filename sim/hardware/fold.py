@@ -71,6 +71,7 @@ def _times(phase: Phase, turns: int) -> Phase:
         phase,
         round_trips=phase.round_trips * turns,
         steps=phase.steps * turns,
+        port_steps=phase.port_steps * turns,
         loads=tuple(replace(x, size_bytes=x.size_bytes * turns) for x in phase.loads),
         stores=tuple(replace(x, size_bytes=x.size_bytes * turns) for x in phase.stores),
         tensor_flop=phase.tensor_flop * turns,

@@ -13,6 +13,8 @@ from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
 from sim.units import PS_PER_S, ceil_div, transfer_ps, work_ps
 
 PIPES = ("tensor", "vector", "sfu")
+# What a CTA holds alone, by the cause its time is charged to: the pipes, the load/store unit.
+_HELD = (*PIPES, "l2_bandwidth")
 
 # Enough granules per SM, and per CTA buffer, for a smooth pipeline (docs/decisions/0010).
 _GRANULES_PER_SM = 40
@@ -178,8 +180,9 @@ def _plan_phase(
 ) -> PhasePlan:
     n_loads = len(phase.loads)
     pipes = phase_pipe_times(phase, spec, busy_sms)
+    held = (*pipes, phase.port_steps * spec.step_latency_ps)
     chain_ps = phase.steps * spec.step_latency_ps + (sum(pipes) if phase.in_order else 0)
-    totals = (*(load.size_bytes for load in phase.loads), *pipes, chain_ps)
+    totals = (*(load.size_bytes for load in phase.loads), *held, chain_ps)
     columns = [_pieces(total, edges) for total in totals]
     port_per_s = spec.l2_port_bytes_per_clock * spec.clock_hz
     # Most granules of a phase are equal: each distinct one is made once.
@@ -205,7 +208,7 @@ def _granule(pieces: tuple[int, ...], n_loads: int, port_per_s: int) -> Granule:
         sizes=sizes,
         total_bytes=sum(sizes),
         port_ps=work_ps(sum(sizes), port_per_s),
-        pipes_ps=tuple((pipe, ps) for pipe, ps in zip(PIPES, times, strict=True) if ps),
+        pipes_ps=tuple((pipe, ps) for pipe, ps in zip(_HELD, times, strict=True) if ps),
         work_ps=sum(times),
         chain_ps=chain_ps,
     )

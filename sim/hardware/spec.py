@@ -40,7 +40,8 @@ class ChipSpec:
 
         `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
     SM. `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
-    fraction of their own use `sustained_fraction`. `provenance` gives kind and source of every
+    fraction of their own use `sustained_fraction`. `graph_replay_ps` is the least time between two
+    launches of graphs by a host. `provenance` gives kind and source of every
     number by its dotted key. `link` is None if the spec says nothing of peers. The mappings must
     not be changed.
     """
@@ -78,6 +79,7 @@ class ChipSpec:
     cuda_graph_gap_ps: int
     graph_to_graph_gap_ps: int
     kernel_start_ps: int
+    graph_replay_ps: int
     link: LinkSpec | None = None
     provenance: Mapping[str, tuple[str, str]] = field(hash=False)
 
@@ -173,6 +175,13 @@ class _Launch(Table):
     cuda_graph_gap: Cited[Duration]
     graph_to_graph_gap: Cited[Duration]
     kernel_start: Cited[Duration]
+    graph_replay: Cited[Duration] | None = None
+
+    def smallest_replay_ps(self, l2_latency_ps: int) -> int:
+        """Return the least time between two graphs; if the spec has none, that of a tiny kernel."""
+        if self.graph_replay is not None:
+            return self.graph_replay.value
+        return self.graph_to_graph_gap.value + self.kernel_start.value + l2_latency_ps
 
 
 class _Spec(Table):
@@ -351,6 +360,7 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         cuda_graph_gap_ps=launch.cuda_graph_gap.value,
         graph_to_graph_gap_ps=launch.graph_to_graph_gap.value,
         kernel_start_ps=launch.kernel_start.value,
+        graph_replay_ps=launch.smallest_replay_ps(l2.latency.value),
         link=None if spec.link is None else spec.link.spec(),
         provenance=provenance,
     )

@@ -67,13 +67,15 @@ class Phase:
     unless `overlapped` (warp-specialised kernels), where the longest hides the others. The loop
     has `steps` dependent iterations, each a barrier and a chain of dependent instructions that
     takes its latency however little work it holds; in a loop that runs `in_order` the latency adds
-    to the work of the CTA itself. Stores leave when the loop is done.
+    to the work of the CTA itself. For the latency of `port_steps` such chains the CTA holds the
+    SM's load/store unit, which its neighbours wait for. Stores leave when the loop is done.
     """
 
     loads: tuple[Load, ...] = ()
     stores: tuple[Store, ...] = ()
     round_trips: int = 0
     steps: int = 0
+    port_steps: int = 0
     compute: str = "bf16"
     tensor_flop: int = 0
     vector_flop: int = 0

@@ -221,7 +221,8 @@ class StateUpdate(Operator):
     """One recurrent decode step: read the whole state, update it, write it back.
 
     The grid is `batch` x `n_heads`: each head of each sequence owns its slice of `state`.
-    The new state goes to `new_state` (None: in place). One warp owns `tile_bytes` of a slice.
+    The new state goes to `new_state` (None: in place). A CTA of `warps` warps owns `tile_bytes` of
+    a slice; `extra_steps` are chains of what a fused kernel does beside the update.
     """
 
     batch: int
@@ -233,6 +234,8 @@ class StateUpdate(Operator):
     sfu_ops: int = 0
     new_state: Tensor | None = None
     tile_bytes: int = 16 * 1024
+    warps: int = 1
+    extra_steps: int = 0
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs and the old state."""

@@ -169,6 +169,7 @@ def test_a_shorter_latency_can_slow_two_ctas_that_share_a_pipe() -> None:
         vector_flop_per_s=10**12,
         step_latency_ps=100 * NS,
         kernel_start_ps=0,
+        graph_replay_ps=0,
     )
     a = (Phase(round_trips=3, vector_flop=1000 * NS),)
     b = (Phase(steps=5), Phase(vector_flop=100 * NS), Phase(round_trips=10))

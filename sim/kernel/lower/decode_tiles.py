@@ -6,9 +6,9 @@ of 16. Blocks of keys are computed whole. A CTA makes dependent round trips: len
 addresses before its first score, the accumulator's way through shared memory after its last; the
 first CTAs of a kernel also wait for its code.
 
-Both are read off replays of 16 tokens: of one sequence, whose time is launch, setup and one CTA, and
-of 512 or 1,024 sequences, where each further CTA of an SM adds its own (aiconfigurator-core 0.12.0,
-read 2026-11-27). One pair of numbers a kernel, in round trips to L2, holds for all chips.
+Both are read off replays of 16 tokens: of one sequence, whose time is launch, setup and one CTA,
+and of 512 or 1,024 sequences, where each further CTA of an SM adds its own (aiconfigurator-core
+0.12.0, read 2026-11-27). One pair of numbers a kernel, in round trips to L2, holds for all chips.
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,9 @@ _NARROW_HEAD = 64
 # block of heads of 128 and 16 bits (vLLM, H100); half as many bytes take half of that.
 _PAGED_BLOCK_STEPS = 14
 _PAGED_ROW_BITS = 128 * 16
+# XQA for Hopper has two CTAs an SM, whose blocks of 128 fp8 keys take 2.1 us with heads of 128 and
+# 1.2 with 64, of which a part overlaps with the next one.
+_XQA_BLOCK_STEPS = 20
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
 # of the rate, scale (L40S: 30 us more for 100 MB in L2 than their bf16 twins).
 _WIDEN_FLOP = 24
@@ -54,7 +57,7 @@ _FLASH_ATTENTION_3_ON_AMPERE = Trips(cta=2, setup=17)
 _FLASHINFER = Trips(cta=8, setup=2)
 _XQA = Trips(cta=18, setup=0)
 _XQA_BEFORE_HOPPER = Trips(cta=24, setup=0)
-_XQA_FP8_ON_HOPPER = Trips(cta=5, setup=0)
+_XQA_FP8_ON_HOPPER = Trips(cta=2, setup=0)
 _ONE_HEAD = Trips(cta=5, setup=6)
 _ONE_HEAD_BEFORE_HOPPER = Trips(cta=9, setup=10)
 
@@ -134,11 +137,12 @@ def _narrow_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeT
     return DecodeTile(
         rows=ceil_div(group, 16) * 16,
         keys=128 if quick else 64,
-        ctas_per_sm=2 if apart else 1,
+        ctas_per_sm=2 if apart or quick else 1,
         heads=1 if apart else group,
         trips=_narrow_trips(op, target, kernel),
         vector_flop_per_value=_WIDEN_FLOP if widens else 0,
         merges_inside=quick,
+        block_steps=ceil_div(_XQA_BLOCK_STEPS * op.qk_dim, _USUAL_HEAD) if quick else 2,
     )
 
 

@@ -1,10 +1,10 @@
 """Recurrent kernels of decode: one step on a state (docs/decisions/0016).
 
 The Triton kernels in use (flash-linear-attention's
-`fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp a tile of
-one head's state: it loads the tile in one burst, multiplies, reduces over the key and stores the
-tile in place. With only one warp a tile's arithmetic is a chain. A short convolution has the same
-form with a small tile: a few values per channel, converted one by one.
+`fused_recurrent_gated_delta_rule`, mamba_ssm's `selective_state_update`) give one warp, or a few, a
+tile of one head's state: they load the tile in one burst, multiply, reduce over the key and store
+the tile. A tile's arithmetic is a chain; on their way in and out, tiles take turns. A short
+convolution has the same form with a small tile: a few values per channel, converted one by one.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,27 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-# One warp's chain over 16 KiB of state (128 keys x 32 values in float32): decay, two reductions
-# over the keys, the correction; four such tiles run on an SM at a time. One pair of numbers for
-# A100, H100 and L40S, from L2-resident steps (aiconfigurator-core 0.12.0, 2026-11-23): an SM takes
-# 1.2, .75 and .9 us a tile, with or without other tiles to wait for.
-_STEPS_PER_TILE = 31
-_STEPS_PER_CTA = 5
+# One warp's chains for 16 KiB of state (128 keys x 32 values in float32): norms of Q and K, gates,
+# two reductions over the keys, the correction; then tiles take turns at the load/store unit. Their
+# values fill 128 of a thread's 255 registers, so that eight such tiles fit an SM. One set of
+# numbers for A100, H100 and L40S, from L2-resident steps (aiconfigurator-core 0.12.0, 2026-11-27): each
+# tile that an SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, whatever the number of warps.
+_STEPS_PER_TILE = 25
+_STEPS_PER_CTA = 2
 _TILE_BYTES = 16 * 1024
-_TILES_PER_SM = 4
-# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU.
-_SMALL_CTAS_PER_SM = 4
-_SMALL_STEPS = 5
+_TILES_PER_SM = 8
+_PORT_STEPS_PER_TILE = 11
+# Small states (short convolutions): 256 channels a CTA, one burst of loads, four taps and SiLU;
+# 2.0 to 2.6 chains a CTA on the three chips, for values that lie 6 bytes apart.
+_SMALL_CTAS_PER_SM = 8
+_SMALL_STEPS = 2
+_SMALL_PORT_STEPS = 2
 _SMALL_TILE_BYTES = 2 * 1024
-_MOST_STATE_CTAS_PER_SM = 256
-# Instruction and constant caches start cold: floors of the three chips (decision 0016).
-_SETUP_ROUND_TRIPS = 9
+_MANY_WAVES = 6
+# Tiles beyond so many waves are simulated several to a CTA.
+_MOST_WAVES = 48
+# Instruction and constant caches start cold.
+_SETUP_ROUND_TRIPS = 4
 
 
 def _segments(
@@ -66,33 +72,51 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     slices = op.batch * op.n_heads
     slice_bytes = ceil_div(op.state.size_bytes, slices)
     small = slice_bytes <= _SMALL_TILE_BYTES
-    count = slices * ceil_div(slice_bytes, op.tile_bytes)
-    count = min(count, target.sm_count * _MOST_STATE_CTAS_PER_SM)
-    share = ceil_div(op.state.size_bytes, count)
+    tiles = slices * ceil_div(slice_bytes, op.tile_bytes)
+    resident = _SMALL_CTAS_PER_SM if small else _resident(op, target)
+    places = target.sm_count * resident
+    in_turn = ceil_div(tiles, places * _MOST_WAVES)
+    count = ceil_div(tiles, in_turn)
     segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
-    phase = Phase(
-        round_trips=0 if small else 1,
-        steps=_SMALL_STEPS if small else _steps(share),
+    steps, held = (_SMALL_STEPS, _SMALL_PORT_STEPS) if small else _steps(op)
+    # What a CTA does before its turn at the load/store unit delays it, but in a grid of many waves
+    # its neighbours are busy meanwhile.
+    few = not small and count < places * _MANY_WAVES
+    burst = Phase(
+        steps=in_turn * (held if few else steps + held),
+        port_steps=in_turn * held,
         loads=loads,
         stores=stores,
         vector_flop=ceil_div(op.vector_flop, count),
         sfu_ops=ceil_div(op.sfu_ops, count),
     )
+    phases = (Phase(round_trips=1, steps=steps), burst) if few else (burst,)
+    buffer_bytes = in_turn * op.tile_bytes * 5 // 4
     return Kernel(
         name="state_update",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=op.tile_bytes * 5 // 4),),
+        kinds=(CtaKind(count=count, phases=phases, buffer_bytes=buffer_bytes),),
         segments=segments,
-        ctas_per_sm=_SMALL_CTAS_PER_SM if small else _resident(op, target),
+        ctas_per_sm=resident,
         flop=operator_flop(op),
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
 
 
-def _steps(share_bytes: int) -> int:
-    return _STEPS_PER_CTA + ceil_div(_STEPS_PER_TILE * share_bytes, _TILE_BYTES)
+def _steps(op: StateUpdate) -> tuple[int, int]:
+    """Return a tile's chains before its turn at the load/store unit, and those of its turn."""
+    tile_bytes = _tile_bytes(op)
+    update = ceil_div(_STEPS_PER_TILE * tile_bytes, _TILE_BYTES * op.warps)
+    held = max(1, _PORT_STEPS_PER_TILE * tile_bytes // _TILE_BYTES)
+    return _STEPS_PER_CTA + update + op.extra_steps, held
+
+
+def _tile_bytes(op: StateUpdate) -> int:
+    """Return the bytes that a tile works on: as float32 in registers, whatever it is in memory."""
+    written = op.new_state or op.state
+    return op.tile_bytes * max(1, written.size_bytes // max(1, op.state.size_bytes))
 
 
 def _resident(op: StateUpdate, target: Target) -> int:
-    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // op.tile_bytes))
+    return max(1, min(target.max_ctas, _TILES_PER_SM * _TILE_BYTES // _tile_bytes(op)))

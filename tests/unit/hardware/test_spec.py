@@ -109,6 +109,7 @@ def test_every_number_is_read_in_base_units() -> None:
         cuda_graph_gap_ps=1_300_000,
         graph_to_graph_gap_ps=2_000_000,
         kernel_start_ps=500_000,
+        graph_replay_ps=2_700_000,
         provenance=chip.provenance,
     )
 
@@ -169,7 +170,8 @@ def test_misspelt_keys_are_told_with_the_nearest() -> None:
     """A misspelt key, a misspelt section and what is missing for them."""
     assert problems_of(("max_ctas", "max_cta"), ("[launch]", "[lunch]")) == [
         "toy.toml:1:1: launch: is missing "
-        "(expected a table of stream_gap, cuda_graph_gap, graph_to_graph_gap, kernel_start)",
+        "(expected a table of stream_gap, cuda_graph_gap, graph_to_graph_gap, kernel_start, "
+        "graph_replay)",
         "toy.toml:7:2: sm.max_ctas: is missing "
         "(expected { value = ..., kind = ..., source = ... })",
         "toy.toml:11:1: sm.max_cta: unknown key (expected one of count, clock, shared_memory, "
