@@ -1,8 +1,8 @@
 """Rows of attention_decode.csv, attention_prefill.csv and attention_mixed.csv.
 
 Decode rows of inference engines include the append of the new keys and values to the cache. A KV
-cache is read again by every replay, so it is warm if it fits L2. TensorRT-LLM's kernels launch early
-where the chip can (programmatic dependent launch).
+cache is read again by every replay, so it is warm if it fits L2. TensorRT-LLM's kernels launch
+early where the chip can (programmatic dependent launch).
 """
 
 from collections import defaultdict

@@ -6,8 +6,8 @@ is read once per KV head (`sim.kernel.lower.decode_tiles`).
 FlashAttention-2 regards the heads of a group as query rows by transposing Q and the output, which
 copies both where there is more than one sequence and KV head (`seqlenq_ngroups_swapped`) and copies
 the output once more where it hands it over; with a window it does not, and every query head is a
-CTA. Its merge kernel reads the splits one after the other, each a round trip. FlashAttention-3 with a
-scheduler launches its merge always. XQA for Hopper merges in the last CTA to finish.
+CTA. Its merge kernel reads the splits one after the other, each a round trip. FlashAttention-3 with
+a scheduler launches its merge always. XQA for Hopper merges in the last CTA to finish.
 """
 
 from sim.kernel.engine import DecodeKernel, Engine

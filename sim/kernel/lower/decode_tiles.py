@@ -24,9 +24,9 @@ _LARGE_SHARED_MEMORY = 160 * 1024
 _USUAL_HEAD = 128
 _NARROW_HEAD = 64
 # A block of 128 keys and values of a paged cache on Hopper: page table, gathered keys, scores,
-# gathered values, in chains of instructions. One sequence in 32 splits takes 1.06 us more for each
-# block of heads of 128 and 16 bits (vLLM, H100); half as many bytes take half of that.
-_PAGED_BLOCK_STEPS = 14
+# gathered values, in chains of instructions. One sequence in 32 splits takes 1.06 to 1.39 us more for
+# each block of heads of 128 and 16 bits (vLLM, H100); half as many bytes take half of that.
+_PAGED_BLOCK_STEPS = 17
 _PAGED_ROW_BITS = 128 * 16
 # XQA for Hopper has two CTAs an SM, whose blocks of 128 fp8 keys take 2.1 us with heads of 128 and
 # 1.2 with 64, of which a part overlaps with the next one.
@@ -52,7 +52,7 @@ class Trips:
 
 
 _FLASH_ATTENTION_2 = Trips(cta=11, setup=5)
-_FLASH_ATTENTION_3 = Trips(cta=9, setup=4)
+_FLASH_ATTENTION_3 = Trips(cta=8, setup=5)
 _FLASH_ATTENTION_3_ON_AMPERE = Trips(cta=2, setup=17)
 _FLASHINFER = Trips(cta=8, setup=2)
 _XQA = Trips(cta=18, setup=0)

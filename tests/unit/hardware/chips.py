@@ -52,6 +52,7 @@ def toy_chip(**changes: object) -> ChipSpec:
         "cuda_graph_gap_ps": 2_000_000,
         "graph_to_graph_gap_ps": 2_500_000,
         "kernel_start_ps": START_PS,
+        "graph_replay_ps": 0,
         "provenance": {},
     }
     return ChipSpec(**{**facts, **changes})  # type: ignore[arg-type]

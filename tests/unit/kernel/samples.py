@@ -41,6 +41,7 @@ def engine(
     decode: DecodeKernel = DecodeKernel.FLASH_ATTENTION,
     prefill: PrefillKernel = PrefillKernel.FLASH_ATTENTION,
     decode_helpers: int = 0,
+    decode_splits: int = 128,
 ) -> Engine:
     """Return an engine without fusions whose attention kernels are given."""
     return Engine(
@@ -54,6 +55,7 @@ def engine(
         decode=decode,
         prefill=prefill,
         decode_helpers=decode_helpers,
+        decode_splits=decode_splits,
     )
 
 
