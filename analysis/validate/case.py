@@ -91,7 +91,7 @@ class KernelCase:
     written just before, by the replay before (a state in place) or by a benchmark that zeroes a
     buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
     `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays; where
-    `fades`, that begins and ends at the shares of `_FADING`, counted in all that a replay touches.
+    `fades`, all that a replay touches counts, and lines leave from one share of L2 to another.
     With `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
     before still runs, on architectures that can. With a `host_pace` the host launches a graph in
     that multiple of the chip's smallest replay, which is all that is seen of shorter ones. `found`

@@ -254,7 +254,8 @@ class ChunkedScan(Operator):
     writing outputs once and the final state once. `key_dim` is the width of the keys of a delta
     rule, whose chunks are triangular systems (None: another recurrence); its first input holds
     queries, keys and values. `channel_gates` tells that the second holds a gate per channel of
-    the keys (Kimi delta attention), not per head.
+    the keys (Kimi delta attention), not per head; `norms` that kernels of a chunked delta rule
+    normalise queries and keys (else who made them did).
     """
 
     batch: int
@@ -269,6 +270,7 @@ class ChunkedScan(Operator):
     sfu_ops: int = 0
     key_dim: int | None = None
     channel_gates: bool = False
+    norms: bool = True
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs and the initial state."""

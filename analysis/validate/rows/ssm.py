@@ -52,8 +52,8 @@ def ssm_case(row: Row) -> KernelCase:
     if row["family"] not in ("gdn", "kda") and "conv1d" not in row["kernel"]:
         raise UnpredictableError(f"no kernel {row['family']} {row['kernel']}")
     operators = _operators(row)
-    read = _states(t for op in operators for t in op.reads())
-    written = _states(t for op in operators for t in op.writes())
+    read = _lasting(t for op in operators for t in op.reads())
+    written = _lasting(t for op in operators for t in op.writes())
     fused = row["kernel"].endswith("flashinfer") or row["kernel"].startswith("flashkda")
     scan = ScanVariant.FUSED if fused else ScanVariant.CHUNKED
     pace = next((pace for name, pace in _HOST_PACE if row["framework"].startswith(name)), 1.0)
@@ -165,7 +165,12 @@ def _channels(row: Row, net: GatedDeltaNet) -> int:
 def _as_stored(op: Operator, row: Row) -> Operator:
     """Return a recurrent step with the states that the row's engine reads and writes."""
     if isinstance(op, ChunkedScan):
-        return replace(op, channel_gates=row["family"] == "kda")
+        norms = row["framework"].startswith("sglang") or row["family"] == "kda"
+        scan = replace(op, channel_gates=row["family"] == "kda", norms=norms)
+        if row["framework"].startswith("trtllm"):
+            # Its harness gives no initial state and asks for no final one: a byte stands for each.
+            return replace(scan, state=replace(op.state, size_bytes=op.batch * op.n_heads))
+        return scan
     if not isinstance(op, StateUpdate) or op.name == "conv":
         return op
     if row["kernel"] == "fused_recurrent_kda_packed_decode" and row["framework"].startswith("vllm"):
@@ -177,5 +182,7 @@ def _as_stored(op: Operator, row: Row) -> Operator:
     return replace(op, state=old, new_state=new, tile_bytes=_NARROW_TILE_BYTES)
 
 
-def _states(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    return tuple({t.name: t for t in tensors if t.traffic is Traffic.STATE}.values())
+def _lasting(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Return the states and the weights."""
+    kinds = (Traffic.STATE, Traffic.WEIGHTS)
+    return tuple({t.name: t for t in tensors if t.traffic in kinds}.values())

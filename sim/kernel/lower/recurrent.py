@@ -20,7 +20,7 @@ from sim.units import ceil_div
 # two reductions over the keys, the correction; then tiles take turns at the load/store unit. Their
 # values fill 128 of a thread's 255 registers, so that eight such tiles fit an SM. One set of
 # numbers for A100, H100 and L40S, from L2-resident steps (aiconfigurator-core 0.12.0, 2026-11-27):
-# each tile that an SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, whatever the number of warps.
+# each tile that an SM has takes .77 us on H100, .95 on L40S, 1.1 on A100, however many its warps.
 _STEPS_PER_TILE = 25
 _STEPS_PER_CTA = 2
 _TILE_BYTES = 16 * 1024

@@ -22,19 +22,32 @@ from sim.units import ceil_div
 # Chains per chunk of a fused kernel: 3.0 us a chunk of 64 tokens on H100, whatever the number of
 # heads up to one an SM (vllm-0.24.0, aiconfigurator-core 0.12.0, 2026-11-23).
 _FUSED_STEPS = 42
-# With gates per channel (FlashKDA): 4.6 us a chunk.
-_GATED_STEPS = 60
+# Before its first chunk a fused kernel sets up barriers and tensor maps and takes in the state:
+# what a short sequence takes beyond its chunks (as above: 15 us for two chunks, 57 for sixteen).
+_FUSED_START_STEPS = 50
+# With gates per channel (FlashKDA): 4.2 us a chunk after a kernel that applies the gates, which a
+# chunk holds an SM for 5 us with its bytes; 21 us for no chunk at all.
+_GATED_STEPS = 55
+_GATED_START_STEPS = 100
+_FUSED_GATE_STEPS = 30
 # Chains per chunk of the state kernel: three products of four to eight chains each, with the loads
-# of the next chunk two stages ahead.
-_STATE_STEPS = 16
+# of the next chunk two stages ahead. Two or three CTAs share an SM: 1.2 us more a chunk in one long
+# sequence than in many short ones.
+_STATE_STEPS = 21
+_STATE_HELD_STEPS = 8
 # Columns of the values that a CTA of the state kernel owns.
 _STATE_COLUMNS = 32
-_STAGE_STEPS = 8
+# A chunk of the other kernels fills an SM's registers and shared memory, so CTAs take turns. From
+# 128 to 1,024 tokens, from L2, a chunk and head takes 16 us of an SM on H100, 19 on L40S, with
+# norms and gates per channel 31 and 26 (aiconfigurator-core 0.12.0: trtllm-1.3.0rc20, sglang).
+_STAGE_STEPS = 28
+_NORM_STEPS = 80
+_SUM_STEPS = 2
 _CTAS_PER_SM = 4
 _MOST_CTAS_PER_SM = 16
 # Most requests a CTA is cut into: its loop goes at the pace of its chains.
 _REQUESTS = 12
-_SETUP_ROUND_TRIPS = 4
+_SETUP_ROUND_TRIPS = 2
 
 
 def lower_scan(
@@ -42,14 +55,19 @@ def lower_scan(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of a chunked recurrence; only a delta rule comes in parts."""
     if op.key_dim is None:
-        return (_one_pass(op, target, steps=0, ctas_per_sm=2),)
+        return (_one_pass(op, target),)
     if variant is ScanVariant.FUSED:
         return _fused(op, target, op.key_dim)
     return _delta_rule(op, target, op.key_dim)
 
 
-def _one_pass(op: ChunkedScan, target: Target, *, steps: int, ctas_per_sm: int) -> Kernel:
-    """Return one kernel in which every CTA walks the chunks of one head in order."""
+def _one_pass(op: ChunkedScan, target: Target, chains: tuple[int, int] | None = None) -> Kernel:
+    """Return one kernel in which every CTA walks the chunks of one head in order.
+
+    `chains` are those before the first chunk and those of each, where a CTA has an SM for itself.
+    """
+    ctas_per_sm = 1 if chains else 2
+    start, steps = chains or (0, 0)
     count = op.batch * op.n_heads
     segments, loads, stores = moves((*op.inputs, op.state), (*op.outputs, op.state), count)
     chunks = ceil_div(op.q_len, op.chunk)
@@ -62,6 +80,7 @@ def _one_pass(op: ChunkedScan, target: Target, *, steps: int, ctas_per_sm: int) 
         vector_flop=ceil_div(op.vector_flop, count),
         sfu_ops=ceil_div(op.sfu_ops, count),
     )
+    phases = (Phase(steps=start), phase) if start else (phase,)
     buffer_bytes = max(
         target.shared_memory_bytes // (2 * ctas_per_sm), ceil_div(phase.load_bytes, 8 * _REQUESTS)
     )
@@ -69,7 +88,7 @@ def _one_pass(op: ChunkedScan, target: Target, *, steps: int, ctas_per_sm: int) 
         name=f"chunked_scan_{op.chunk}",
         operator=op.name,
         part=op.part,
-        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer_bytes),),
+        kinds=(CtaKind(count=count, phases=phases, buffer_bytes=buffer_bytes),),
         segments=segments,
         ctas_per_sm=ctas_per_sm,
         flop=operator_flop(op),
@@ -79,9 +98,10 @@ def _one_pass(op: ChunkedScan, target: Target, *, steps: int, ctas_per_sm: int) 
 def _fused(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, ...]:
     """Return the walk over the chunks, after a kernel that applies gates per channel, if any."""
     if not op.channel_gates:
-        return (_one_pass(op, target, steps=_FUSED_STEPS, ctas_per_sm=1),)
+        return (_one_pass(op, target, (_FUSED_START_STEPS, _FUSED_STEPS)),)
     chunks = op.batch * op.n_heads * ceil_div(op.q_len, op.chunk)
-    size = 4 * 2 * key_dim * op.batch * op.n_heads * op.q_len
+    # Queries, keys and values in 16 bits, ready for the walk.
+    size = 2 * 3 * key_dim * op.batch * op.n_heads * op.q_len
     gated = Tensor(name="scan_gated", size_bytes=size, traffic=Traffic.ACTIVATIONS)
     stage = _Stage(
         name="gates",
@@ -89,16 +109,19 @@ def _fused(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, ...]:
         reads=tuple((segment_of(tensor), tensor.size_bytes) for tensor in op.inputs),
         writes=(segment_of(gated),),
         tensor_flop=op.tensor_flop // 2,
-        steps=_STAGE_STEPS,
+        steps=_FUSED_GATE_STEPS,
     )
     walk = replace(op, inputs=(gated,), tensor_flop=op.tensor_flop - stage.tensor_flop)
-    last = _one_pass(walk, target, steps=_GATED_STEPS, ctas_per_sm=1)
+    last = _one_pass(walk, target, (_GATED_START_STEPS, _GATED_STEPS))
     return (_kernel(op, target, stage), last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stage:
-    """One kernel of the sequence: bytes in all read and written by segment, and its chain."""
+    """One kernel of the sequence: bytes in all read and written by segment, and its chain.
+
+    `held` of the steps a CTA has the SM for itself (None: all of them).
+    """
 
     name: str
     count: int
@@ -106,6 +129,7 @@ class _Stage:
     writes: tuple[Segment, ...]
     tensor_flop: int
     steps: int
+    held: int | None = None
 
 
 def _delta_rule(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, ...]:
@@ -134,10 +158,10 @@ def _delta_rule(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, 
     )
     pair, outer = 2 * op.chunk * rows, 2 * key_dim * value_dim * rows
     stages: tuple[_Stage, ...] = (
-        _Stage(name="keys", count=chunks, reads=((qkv, keys * (1 + len(gate))), *gate),
+        _Stage(name="keys", count=chunks, reads=((qkv, keys), *gate),
                writes=(triangle,), tensor_flop=pair * key_dim, steps=_STAGE_STEPS),
         _Stage(name="solve", count=chunks, reads=((triangle, triangle.size_bytes),),
-               writes=(inverse,), tensor_flop=0, steps=2 * _STAGE_STEPS),
+               writes=(inverse,), tensor_flop=0, steps=_STAGE_STEPS),
         _Stage(name="w_u", count=chunks,
                reads=((qkv, keys + values), (inverse, inverse.size_bytes), *gate),
                writes=(w, u, *extra), tensor_flop=pair * (key_dim + value_dim), steps=_STAGE_STEPS),
@@ -145,24 +169,44 @@ def _delta_rule(op: ChunkedScan, target: Target, key_dim: int) -> tuple[Kernel, 
                reads=((state, state.size_bytes), (w, columns * w.size_bytes),
                       carried, (u, u.size_bytes), *gate),
                writes=(states, new_u, state), tensor_flop=2 * outer,
-               steps=_STATE_STEPS * ceil_div(op.q_len, op.chunk)),
+               steps=_STATE_STEPS * ceil_div(op.q_len, op.chunk),
+               held=_STATE_HELD_STEPS * ceil_div(op.q_len, op.chunk)),
         _Stage(name="outputs", count=chunks,
                reads=((qkv, 2 * keys), (new_u, values), (states, states.size_bytes), *gate),
                writes=(out,), tensor_flop=pair * (key_dim + value_dim) + outer,
                steps=_STAGE_STEPS),
     )  # fmt: skip
+    first = _before(op, keys, key_dim, gates, triangle)
+    return tuple(_kernel(op, target, stage) for stage in (*first, *stages))
+
+
+def _before(
+    op: ChunkedScan, keys: int, key_dim: int, gates: Segment, triangle: Segment
+) -> tuple[_Stage, ...]:
+    """Return what runs before the products: norms of Q and K, sums of the gates.
+
+    Gates per channel make the diagonal blocks of the triangle a kernel of their own.
+    """
+    rows = op.batch * op.n_heads * op.q_len
+    chunks = op.batch * op.n_heads * ceil_div(op.q_len, op.chunk)
+    qkv, raw = segment_of(op.inputs[0]), segment_of(op.inputs[1])
     norms = tuple(
-        _Stage(name=f"norm_{name}", count=chunks, reads=((qkv, keys),),
-               writes=(_between(f"scan_{name}", keys),), tensor_flop=0, steps=0)
-        for name in ("q", "k")
+        _Stage(name=f"norm_{name}", count=ceil_div(keys, 2 * key_dim * op.chunk),
+               reads=((qkv, keys),), writes=(_between(f"scan_{name}", keys),), tensor_flop=0,
+               steps=_NORM_STEPS)
+        for name in ("q", "k") if op.norms
     )  # fmt: skip
-    stages = (*norms, *stages)
-    if op.channel_gates:
-        raw = segment_of(op.inputs[1])
-        first = _Stage(name="gates", count=chunks, reads=((raw, raw.size_bytes),), writes=(gates,),
-                       tensor_flop=0, steps=_STAGE_STEPS)  # fmt: skip
-        stages = (first, *stages)
-    return tuple(_kernel(op, target, stage) for stage in stages)
+    if not op.channel_gates:
+        sums = _between("scan_sums", 4 * rows)
+        return (*norms, _Stage(name="gates", count=chunks, reads=((raw, raw.size_bytes),),
+                               writes=(sums,), tensor_flop=0, steps=_SUM_STEPS))  # fmt: skip
+    return (
+        *norms,
+        _Stage(name="gates", count=chunks, reads=((raw, raw.size_bytes),), writes=(gates,),
+               tensor_flop=0, steps=_STAGE_STEPS),
+        _Stage(name="diagonal", count=chunks, reads=((qkv, 2 * keys), (gates, gates.size_bytes)),
+               writes=(triangle,), tensor_flop=0, steps=_STAGE_STEPS),
+    )  # fmt: skip
 
 
 def _between(name: str, size_bytes: int) -> Segment:
@@ -171,12 +215,14 @@ def _between(name: str, size_bytes: int) -> Segment:
 
 def _kernel(op: ChunkedScan, target: Target, stage: _Stage) -> Kernel:
     count = min(stage.count, target.sm_count * _MOST_CTAS_PER_SM)
+    turns = ceil_div(stage.count, count)
     segments = _distinct((*(segment for segment, _ in stage.reads), *stage.writes))
     index = {segment.name: i for i, segment in enumerate(segments)}
     read = {segment.name for segment, _ in stage.reads}
     phase = Phase(
         round_trips=1,
-        steps=stage.steps * ceil_div(stage.count, count),
+        steps=stage.steps * turns,
+        port_steps=(stage.steps if stage.held is None else stage.held) * turns,
         loads=tuple(
             Load(segment=index[s.name], size_bytes=ceil_div(size, count)) for s, size in stage.reads
         ),

@@ -106,6 +106,13 @@ def test_every_phase_of_a_kernel_has_a_key_of_its_own() -> None:
     assert plans[0].phases[1].stores == (store(5),)
 
 
+def test_steps_that_hold_the_port_are_work_of_the_sm_charged_to_its_port() -> None:
+    """Of three chains a CTA has the load/store unit for two; neighbours wait for those."""
+    (only,) = granules_of(Phase(vector_flop=123, steps=3, port_steps=2), size=1)
+    assert only.pipes_ps == (("vector", 123), ("l2_bandwidth", 2 * STEP_PS))
+    assert (only.work_ps, only.chain_ps) == (123 + 2 * STEP_PS, 3 * STEP_PS)
+
+
 def test_pipes_take_turns_unless_overlapped() -> None:
     """1 ps a tensor FLOP (half the peak is sustained), 1 a vector FLOP, 1000 an SFU op."""
     facts = {"tensor_flop": 3000, "vector_flop": 500, "sfu_ops": 2}

@@ -57,7 +57,7 @@ def test_a_state_update_reads_and_writes_the_whole_state() -> None:
     )
     kernel = lower_state_update(op, AMPERE)
     (kind,) = kernel.kinds
-    (phase,) = kind.phases
+    _before, phase = kind.phases
     assert kind.count == 8
     assert [s.name for s in kernel.segments] == ["x", "state", "y"]
     assert phase.loads == (
@@ -101,8 +101,8 @@ def test_a_scan_walks_its_chunks_in_order(q_len: int, round_trips: int) -> None:
 
 
 def test_a_new_state_elsewhere_is_written_instead_of_the_old_one() -> None:
-    """A float32 state is read, a 16-bit one is written to memory of its own."""
-    new = replace(STATE, name="new", size_bytes=32 * KIB)
+    """A 16-bit state is read, a float32 one is written to memory of its own."""
+    new = replace(STATE, name="new", size_bytes=128 * KIB)
     op = StateUpdate(
         name="update",
         part="ssm",
@@ -121,13 +121,72 @@ def test_a_new_state_elsewhere_is_written_instead_of_the_old_one() -> None:
     assert kernel.stored_bytes == new.size_bytes
 
 
+def tiles(batch: int, **changes: int) -> StateUpdate:
+    """Return a step of four heads of 64 KiB a sequence, in float32, and nothing else."""
+    op = StateUpdate(
+        name="update",
+        part="ssm",
+        batch=batch,
+        n_heads=4,
+        state=Tensor(name="state", size_bytes=batch * 4 * 64 * KIB, traffic=Traffic.STATE),
+        inputs=(),
+        outputs=(),
+        vector_flop=8,
+    )
+    return replace(op, **changes)  # type: ignore[arg-type]
+
+
+def test_a_tile_waits_for_its_chains_and_then_for_its_turn() -> None:
+    """Of 16 KiB: 27 chains before the loads, 11 in which the CTA holds the load/store unit."""
+    (kind,) = lower_state_update(tiles(1), AMPERE).kinds
+    before, burst = kind.phases
+    assert kind.count == 16
+    assert (before.round_trips, before.steps, before.port_steps) == (1, 27, 0)
+    assert (burst.steps, burst.port_steps) == (11, 11)
+
+
+def test_more_warps_shorten_a_tiles_chains_but_not_its_turn() -> None:
+    """Four warps: 2 + 25/4 chains; what a kernel does beside the update is added."""
+    (kind,) = lower_state_update(tiles(1, warps=4, extra_steps=5), AMPERE).kinds
+    before, burst = kind.phases
+    assert (before.steps, burst.port_steps) == (14, 11)
+
+
+def test_a_grid_of_many_waves_hides_its_starts() -> None:
+    """Eight tiles an SM at a time: from six waves on, all chains are of the one phase."""
+    edge = AMPERE.sm_count * 8 * 6 // 16
+    (few,) = lower_state_update(tiles(edge - 1), AMPERE).kinds
+    (many,) = lower_state_update(tiles(edge), AMPERE).kinds
+    assert len(few.phases) == 2
+    assert [(p.steps, p.port_steps) for p in many.phases] == [(38, 11)]
+
+
+def test_tiles_of_very_many_waves_share_a_cta_that_moves_and_does_as_much() -> None:
+    """Of 100 waves three tiles are one CTA: fewer events, the same bytes, chains and turns."""
+    op = tiles(AMPERE.sm_count * 8 * 100 // 16)
+    kernel = lower_state_update(op, AMPERE)
+    (kind,) = kernel.kinds
+    (phase,) = kind.phases
+    assert kind.count == AMPERE.sm_count * 8 * 100 // 3
+    assert (phase.steps, phase.port_steps) == (3 * 38, 3 * 11)
+    assert kernel.requested_bytes == pytest.approx(op.state.size_bytes, rel=1e-6)
+
+
+def test_a_short_convolution_is_one_phase_of_small_tiles() -> None:
+    """256 channels a CTA: two chains, and two more in its turn."""
+    op = tiles(1, n_heads=256)
+    (kind,) = lower_state_update(op, AMPERE).kinds
+    (phase,) = kind.phases
+    assert (phase.steps, phase.port_steps) == (4, 2)
+
+
 def test_a_delta_rule_in_parts_does_its_work_once_and_leaves_every_chunks_state() -> None:
     """The kernels' FLOP are the operator's; a state of 16 bits a chunk goes through memory."""
     kernels = lower_scan(DELTA, HOPPER, ScanVariant.CHUNKED)
     assert sum(kernel.flop for kernel in kernels) == DELTA.tensor_flop
     by_name = {kernel.name: kernel for kernel in kernels}
     assert list(by_name)[2:] == [
-        "delta_keys", "delta_solve", "delta_w_u", "delta_states", "delta_outputs",
+        "delta_gates", "delta_keys", "delta_solve", "delta_w_u", "delta_states", "delta_outputs",
     ]  # fmt: skip
     chunks = HEADS * TOKENS // 64
     assert stored(by_name["delta_states"], "scan_states") == chunks * 2 * WIDTH * WIDTH
@@ -143,7 +202,23 @@ def test_a_fused_delta_rule_walks_one_head_a_cta() -> None:
 
 @pytest.mark.parametrize("variant", list(ScanVariant))
 def test_gates_per_channel_add_a_kernel(variant: ScanVariant) -> None:
-    """They are applied, or summed up, by a kernel of their own."""
+    """They are applied, or make the diagonal of the triangle, by a kernel of their own."""
     gated = replace(DELTA, channel_gates=True)
     more = lower_scan(gated, HOPPER, variant)
     assert len(more) == len(lower_scan(DELTA, HOPPER, variant)) + 1
+
+
+def test_norms_are_kernels_of_a_scan_only_if_it_is_to_normalise() -> None:
+    """Queries and keys that come normalised save two kernels, one CTA a chunk and key head each."""
+    kernels = {kernel.name: kernel for kernel in lower_scan(DELTA, HOPPER)}
+    assert kernels["delta_norm_q"].n_ctas == HEADS * TOKENS // 64
+    bare = lower_scan(replace(DELTA, norms=False), HOPPER)
+    assert [kernel.name for kernel in bare] == list(kernels)[2:]
+
+
+def test_only_a_walk_with_chains_starts_up_before_its_first_chunk() -> None:
+    """A fused delta rule sets up first; another recurrence has the round trips of its phase."""
+    (fused,) = lower_scan(DELTA, HOPPER, ScanVariant.FUSED)
+    (other,) = lower_scan(replace(DELTA, key_dim=None), HOPPER)
+    assert [len(kind.phases) for kind in (*fused.kinds, *other.kinds)] == [2, 1]
+    assert fused.kinds[0].phases[0].steps > 0
