@@ -52,3 +52,16 @@ def test_a_model_without_a_gate_runs_gelu_on_half_of_what_a_gated_one_reads() ->
 def test_a_parallel_block_adds_in_two_kernels() -> None:
     row = {**ROW, "op": "add", "framework": "sarathi/phi-2"}
     assert len(streaming_case(row).operators) == 2
+
+
+def test_a_profiled_kernel_fetches_its_code_from_memory() -> None:
+    """Five trips of setup cost what HBM is slower than L2 more than the same trips in a graph."""
+    chip = load_chip("a100-sxm-80gb", chip_dirs())
+    case = replace(streaming_case(ROW), whole_us=False)
+    kernels = case.engine.row_kernels
+    assert kernels is not None
+    slow = replace(
+        case, engine=replace(case.engine, row_kernels=replace(kernels, setup_round_trips=5))
+    )
+    more_us = time_us(slow, chip.name) - time_us(case, chip.name)
+    assert more_us == pytest.approx(5 * chip.hbm_latency_ps / 1e6, rel=0.01)
