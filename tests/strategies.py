@@ -24,6 +24,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -153,6 +154,7 @@ def phases(draw: DrawFn, n_segments: int) -> Phase:
         tensor_flop=draw(st.integers(0, 10**7)),
         vector_flop=draw(st.integers(0, 10**6)),
         sfu_ops=draw(st.integers(0, 10**4)),
+        issue_clocks=draw(st.integers(0, 10**4)),
         overlapped=draw(st.booleans()),
     )
 
@@ -440,6 +442,24 @@ def prefill_attentions(draw: DrawFn) -> Attention:
     return attention(draw(st.integers(1, 3)), context, n_q_heads, n_kv_heads, q_len=q_len)
 
 
+def _named(op: Attention, name: str) -> Attention:
+    """Return an attention whose tensors have names of their own."""
+    q, kv, out = (replace(x, name=f"{name}.{x.name}") for x in (op.q, op.kv, op.out))
+    return replace(op, name=name, q=q, kv=kv, out=out)
+
+
+@st.composite
+def mixed_attentions(draw: DrawFn) -> MixedAttention:
+    """Draw a chunk of prefill beside one or two batches of decodes of the same heads."""
+    chunk = draw(prefill_attentions().filter(lambda op: op.batch == 1))
+    parts = [_named(chunk, "chunk")]
+    for i in range(draw(st.integers(1, 2))):
+        batch, context = draw(st.integers(1, 48)), draw(st.integers(1, 12_000))
+        decode = attention(batch, context, chunk.n_q_heads, chunk.n_kv_heads)
+        parts.append(_named(decode, f"decode{i}"))
+    return MixedAttention(name="attention", part="attention", attentions=tuple(parts))
+
+
 elementwises: SearchStrategy[Elementwise] = st.builds(
     elementwise,
     st.integers(1, 300),
@@ -458,7 +478,9 @@ scans: SearchStrategy[ChunkedScan] = st.builds(
 decode_operators: SearchStrategy[Operator] = st.one_of(
     gemms, grouped_gemms(), decode_attentions(), elementwises, state_updates
 )
-operators: SearchStrategy[Operator] = st.one_of(decode_operators, prefill_attentions(), mlas, scans)
+operators: SearchStrategy[Operator] = st.one_of(
+    decode_operators, prefill_attentions(), mixed_attentions(), mlas, scans
+)
 
 
 @st.composite

@@ -125,7 +125,8 @@ class KernelCase:
             for kernel in device.tune(op):
                 run = device.run(self._as_repeated(kernel, chip), l2)
                 l2 = run.l2
-                total_ps += run.time_ps + gap_ps - (_HALF_US_PS if self.whole_us else 0)
+                total_ps += run.time_ps + gap_ps + self._cold_code(kernel, chip)
+                total_ps -= _HALF_US_PS if self.whole_us else 0
         return max(total_ps, self._replay_ps(chip)) / PS_PER_US
 
     def _replay_ps(self, chip: ChipSpec) -> float:
@@ -151,10 +152,15 @@ class KernelCase:
                 return chip.stream_gap_ps, chip.stream_gap_ps
             case Timing.KERNELS:
                 # A profiler's duration of a kernel that does nothing is about its period in a
-                # graph: what passes after its last store is the kernel's, too. And between two
-                # runs of a kernel a model's weights wash its code out of L2.
-                cold_code_ps = _CODE_TRIPS * (chip.hbm_latency_ps - chip.l2_latency_ps)
-                return chip.cuda_graph_gap_ps + cold_code_ps, 0
+                # graph: what passes after its last store is the kernel's, too.
+                return chip.cuda_graph_gap_ps, 0
+
+    def _cold_code(self, kernel: Kernel, chip: ChipSpec) -> int:
+        """Return what code costs that a model's weights wash out of L2 between two runs."""
+        if self.timing is not Timing.KERNELS:
+            return 0
+        trips = _CODE_TRIPS + kernel.setup_round_trips
+        return trips * (chip.hbm_latency_ps - chip.l2_latency_ps)
 
     def _starts_early(self, chip: ChipSpec) -> bool:
         return self.early_launch and chip.generation in _EARLY_LAUNCH

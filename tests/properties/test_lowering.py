@@ -21,6 +21,7 @@ from sim.kernel.operators import (
     Elementwise,
     Gemm,
     GroupedGemm,
+    MixedAttention,
     MlaAttention,
     Operator,
     StateUpdate,
@@ -36,6 +37,7 @@ from tests.strategies import (
     gemms,
     grouped_gemm,
     grouped_gemms,
+    mixed_attentions,
     mlas,
     operators,
     prefill_attentions,
@@ -109,6 +111,8 @@ def useful_flop(op: Operator) -> int:
             first = op.context - op.q_len + 1
             pairs = sum(min(seen, op.window or seen) for seen in range(first, op.context + 1))
             flop = 2 * op.batch * op.n_q_heads * (op.qk_dim + op.v_dim) * pairs
+        case MixedAttention():
+            flop = sum(useful_flop(part) for part in op.attentions)
         case ChunkedScan():
             flop = op.tensor_flop + op.vector_flop
         case Elementwise() | StateUpdate():
@@ -219,6 +223,17 @@ def test_prefill_fetches_every_visible_key_and_value_once(op: Attention, spec: C
     """Sharing between blocks of queries never hides bytes that nobody fetched."""
     for kernels in candidates(op, Gpu(spec=spec)):
         assert distinct(kernels, "kv") >= op.kv_read_bytes
+
+
+@given(mixed_attentions(), CHIPS)
+def test_a_mixed_batch_fetches_the_cache_of_every_decode(
+    op: MixedAttention, spec: ChipSpec
+) -> None:
+    """Heads that share reads, and turns of heads, hide no bytes that nobody fetched."""
+    for kernels in candidates(op, Gpu(spec=spec)):
+        for part in op.attentions[1:]:
+            names = {s.name for k in kernels for s in k.segments if s.name.startswith(part.kv.name)}
+            assert sum(distinct(kernels, name) for name in names) >= part.kv_read_bytes
 
 
 @pytest.mark.parametrize("context", [257, 4096])

@@ -120,6 +120,12 @@ def test_pipes_take_turns_unless_overlapped() -> None:
     assert phase_pipe_times(Phase(**facts, overlapped=True), toy_chip()) == (3000, 0, 0)
 
 
+def test_instructions_keep_the_vector_pipe_for_their_clocks() -> None:
+    """At 1 GHz 7 clocks are 7 ns, whatever the chip's arithmetic rate."""
+    phase = Phase(vector_flop=500, issue_clocks=7)
+    assert phase_pipe_times(phase, toy_chip()) == (0, 7500, 0)
+
+
 def test_a_tie_of_overlapped_pipes_goes_to_the_first() -> None:
     """Equal times are charged to the tensor cores before the ALUs."""
     phase = Phase(tensor_flop=500, vector_flop=500, overlapped=True)

@@ -35,3 +35,28 @@ def test_a_reduction_goes_over_its_row_twice_but_loads_it_once() -> None:
     assert (first.load_bytes, first.stores) == (8192, ())
     assert (second.load_bytes, len(second.stores)) == (0, 1)
     assert first.steps == second.steps
+
+
+def test_a_loop_over_single_values_takes_its_warps_clocks_and_hides_its_latency() -> None:
+    """128 warp iterations of 20 clocks; a whole iteration is under way at a time."""
+    op = replace(elementwise("rope", {"x": 8192}, {"y": 8192}), rows=1)
+    kernel = lower_rows(op, AMPERE, replace(SCALAR, warp_clocks=20))
+    (kind,) = kernel.kinds
+    (phase,) = kind.phases
+    assert phase.issue_clocks == 128 * 20
+    assert (phase.steps, kind.buffer_bytes) == (0, 2048)
+
+
+def test_both_passes_of_a_reduction_issue_instructions() -> None:
+    """The second pass finds its row in L1 but goes over it all the same."""
+    op = replace(elementwise("norm", {"x": 8192}, {"y": 8192}), rows=1)
+    phases = lower_rows(op, AMPERE, replace(SCALAR, warp_clocks=10)).kinds[0].phases
+    assert [phase.issue_clocks for phase in phases] == [1280, 1280]
+
+
+def test_a_chip_with_small_shared_memory_holds_fewer_threads() -> None:
+    """1,536 threads an SM: one CTA of 1,024, or three of 512."""
+    consumer = replace(AMPERE, shared_memory_bytes=100 * 1024)
+    op = replace(elementwise("rope", {"x": 8192}, {"y": 8192}), rows=1)
+    assert lower_rows(op, consumer, SCALAR).ctas_per_sm == 1
+    assert lower_rows(op, consumer, replace(SCALAR, threads=512)).ctas_per_sm == 3
