@@ -24,8 +24,8 @@ _LARGE_SHARED_MEMORY = 160 * 1024
 _USUAL_HEAD = 128
 _NARROW_HEAD = 64
 # A block of 128 keys and values of a paged cache on Hopper: page table, gathered keys, scores,
-# gathered values, in chains of instructions. One sequence in 32 splits takes 1.06 to 1.39 us more for
-# each block of heads of 128 and 16 bits (vLLM, H100); half as many bytes take half of that.
+# gathered values, in chains of instructions. One sequence in 32 splits takes 1.06 to 1.39 us more
+# for each block of heads of 128 and 16 bits (vLLM, H100); half as many bytes take half of that.
 _PAGED_BLOCK_STEPS = 17
 _PAGED_ROW_BITS = 128 * 16
 # XQA for Hopper has two CTAs an SM, whose blocks of 128 fp8 keys take 2.1 us with heads of 128 and
