@@ -74,7 +74,7 @@ def _runs_together(target: Target, engine: Engine) -> bool:
 def _together(
     op: MixedAttention, prefill: Attention, decodes: list[Attention], target: Target
 ) -> Kernel:
-    chunk = lower_prefill(prefill, target, PrefillKernel.FLASH_ATTENTION)
+    chunk = lower_prefill(prefill, target, PrefillKernel.FLASH_ATTENTION, most_turns=1)
     grid = _grid(prefill, decodes, target)
     segments = list(chunk.segments)
     first = []

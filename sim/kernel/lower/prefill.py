@@ -4,12 +4,18 @@ Tiles are those of FlashAttention (`flash_fwd_launch_template.h` for mma.sync ch
 of FlashAttention-3 for Hopper): blocks of queries by blocks of keys that shrink with the head
 dimension and with shared memory. Every visited block is computed whole, masked or not. The softmax
 keeps the tensor cores waiting: FlashAttention-2 and -3 reach about 0.8 of a GEMM's rate with heads
-of 128, 0.65 with 64 and 0.9 with 256 on A100, L40S and H100 alike (aiconfigurator-core 0.12.0, read
-2026-11-23), so it costs about a fixed time per score.
+of 128, 0.65 with 64 and 0.9 with 256 on L40S and H100, and 0.7 with 128 on A100, whose tensor cores
+are twice as fast for the same SFUs (aiconfigurator-core 0.12.0, read 2026-11-27): an eighth of a
+clock a score on SMs that multiply in step with their other pipes, a fixed part of the tensor cores'
+time where warps specialise.
+
+FlashAttention-2 starts a head's blocks of queries in order, the one that sees most last, so that a
+grid of few waves ends on long CTAs; later kernels start with the longest.
 """
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 
 from sim.kernel.engine import PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
@@ -19,8 +25,13 @@ from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
 
-# What a score's softmax takes of the tensor cores' time, in FLOP they could have done.
+# What a score's softmax takes of the tensor cores' time, in FLOP they could have done, where warps
+# specialise; and of the SFUs', in operations, where each warp does both: the exponential, and as
+# much again for the maximum, the sum and the conversion.
 SOFTMAX_TENSOR_FLOP = 133
+SOFTMAX_SFU_OPS = 2
+# Most turns of heads that a grid in order is cut into.
+_MOST_TURNS = 4
 # Prologue (lengths, page table, queries, first keys) and epilogue through shared memory.
 _CTA_ROUND_TRIPS = 16
 _SETUP_ROUND_TRIPS = 8
@@ -73,8 +84,20 @@ def tile_of(op: Attention, target: Target, kernel: PrefillKernel) -> Tile:
     return Tile(queries=64, keys=keys, ctas_per_sm=2 if two_fit else 1)
 
 
-def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kernel:
-    """Return the prefill kernel: CTA kinds by how much context their queries see."""
+def softmax_work(target: Target, scores: int) -> tuple[int, int]:
+    """Return the softmax of `scores` as (tensor FLOP, SFU operations)."""
+    if target.bulk_copy:
+        return SOFTMAX_TENSOR_FLOP * scores, 0
+    return 0, SOFTMAX_SFU_OPS * scores
+
+
+def lower_prefill(
+    op: Attention, target: Target, kernel: PrefillKernel, *, most_turns: int = _MOST_TURNS
+) -> Kernel:
+    """Return the prefill kernel: CTA kinds by how much context their queries see.
+
+    A grid in order is cut into at most `most_turns` turns of heads.
+    """
     tile = tile_of(op, target, kernel)
     packs = target.bulk_copy or kernel is PrefillKernel.FLASHINFER
     packed = packed_heads(op, tile) if packs else 1
@@ -97,10 +120,17 @@ def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kerne
     longest = min(max(tokens for _, tokens in causal), seen)
     if longest >= _LONG_TOKENS:
         buffer = max(buffer, token_bytes * longest * fold // _GRAIN * 4)
+    in_order = kernel is PrefillKernel.FLASH_ATTENTION and not target.bulk_copy and fold == 1
+    turns = min(most_turns, heads, ceil_div(heads * blocks, places)) if in_order else 1
+    order = causal[::-1] if in_order else causal
     kinds: list[CtaKind] = []
-    for count, tokens in causal:
-        for n_ctas, in_turn in _folded(heads * count, fold):
+    for turn, (count, tokens) in product(range(turns), order):
+        mine = heads * (turn + 1) // turns - heads * turn // turns
+        for n_ctas, in_turn in _folded(mine * count, fold):
             read = token_bytes * min(tokens, seen) * in_turn
+            scores = in_turn * packed * tile.queries * tokens
+            tensor_flop, sfu_ops = softmax_work(target, scores)
+            tensor_flop += scores * 2 * (op.qk_dim + op.v_dim)
             phase = Phase(
                 round_trips=_CTA_ROUND_TRIPS * in_turn,
                 steps=2 * ceil_div(tokens, tile.keys) * in_turn,
@@ -108,7 +138,8 @@ def lower_prefill(op: Attention, target: Target, kernel: PrefillKernel) -> Kerne
                     Load(segment=0, size_bytes=read, sharers=sharers),
                     Load(segment=1, size_bytes=q_bytes * in_turn),
                 ),
-                tensor_flop=int(in_turn * packed * _tile_flop(op, tile) * tokens * slower),
+                tensor_flop=int(tensor_flop * slower),
+                sfu_ops=int(sfu_ops * slower),
                 stores=(Store(segment=2, size_bytes=out_bytes * in_turn),),
                 overlapped=target.bulk_copy,
             )
@@ -138,11 +169,6 @@ def packed_heads(op: Attention, tile: Tile) -> int:
     rows = op.q_len * group
     together = rows / (ceil_div(rows, tile.queries) * tile.queries)
     return group if apart < _PACKS_BELOW * together else 1
-
-
-def _tile_flop(op: Attention, tile: Tile) -> int:
-    """Return the tensor time per key of a block of queries, in FLOP."""
-    return tile.queries * (2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP)
 
 
 def _folded(count: int, fold: int) -> list[tuple[int, int]]:
