@@ -47,6 +47,15 @@ def test_a_loop_over_single_values_takes_its_warps_clocks_and_hides_its_latency(
     assert (phase.steps, kind.buffer_bytes) == (0, 2048)
 
 
+def test_a_vectorised_loop_takes_turns_whatever_its_instructions() -> None:
+    """A thread's 16 bytes are loaded, computed and stored before the next."""
+    op = replace(elementwise("rope", {"x": 8192}, {"y": 8192}), rows=1)
+    vector = replace(SCALAR, threads=256, load_bytes=16, warp_clocks=50)
+    (kind,) = lower_rows(op, AMPERE, vector).kinds
+    assert kind.phases[0].issue_clocks == 16 * 50
+    assert (kind.phases[0].steps, kind.buffer_bytes) == (2, 2048)
+
+
 def test_both_passes_of_a_reduction_issue_instructions() -> None:
     """The second pass finds its row in L1 but goes over it all the same."""
     op = replace(elementwise("norm", {"x": 8192}, {"y": 8192}), rows=1)
