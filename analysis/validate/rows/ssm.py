@@ -35,6 +35,10 @@ _NARROW_TILE_BYTES: Final = 2048
 _PACKED_KDA_WARPS: Final = 4
 """vLLM `fused_recurrent_kda_packed_decode`: 32 values a CTA as elsewhere, but four warps."""
 
+_SGLANG_CONV_STEPS: Final = 3
+"""Turn of a CTA of SGLang's Triton convolution for GDN: 2.9, 2.8 and 2.6 chains on H100, L40S and
+A100, where the kernels of vLLM and TensorRT-LLM take 1.9 to 2.2 (read 2026-11-27)."""
+
 _FLASHINFER_WARPS: Final = 4
 _TILE_BYTES_16_BITS: Final = 8 * 1024
 """FlashInfer `gated_delta_rule_decode_pretranspose`: four warps, a state of 16 bits in place."""
@@ -168,10 +172,11 @@ def _channels(row: Row, net: GatedDeltaNet) -> int:
 
 def _as_stored(op: Operator, row: Row) -> Operator:
     """Return a recurrent step or scan with the states that the row's engine reads and writes."""
-    if isinstance(op, ChunkedScan):
-        return _scan_as_stored(op, row)
-    if not isinstance(op, StateUpdate) or op.name == "conv":
-        return op
+    if not isinstance(op, StateUpdate):
+        return _scan_as_stored(op, row) if isinstance(op, ChunkedScan) else op
+    if op.name == "conv":
+        sglang = row["family"] == "gdn" and row["framework"].startswith("sglang")
+        return replace(op, turn_steps=_SGLANG_CONV_STEPS) if sglang else op
     if row["kernel"] == "fused_recurrent_kda_packed_decode" and row["framework"].startswith("vllm"):
         return replace(op, warps=_PACKED_KDA_WARPS)
     if row["kernel"].startswith("flashinfer"):
