@@ -222,7 +222,8 @@ class StateUpdate(Operator):
 
     The grid is `batch` x `n_heads`: each head of each sequence owns its slice of `state`.
     The new state goes to `new_state` (None: in place). A CTA of `warps` warps owns `tile_bytes` of
-    a slice; `extra_steps` are chains of what a fused kernel does beside the update.
+    a slice; `extra_steps` are chains of what a fused kernel does beside the update, `turn_steps`
+    those for which a CTA holds the load/store unit (None: by the size of its tile).
     """
 
     batch: int
@@ -236,6 +237,7 @@ class StateUpdate(Operator):
     tile_bytes: int = 16 * 1024
     warps: int = 1
     extra_steps: int = 0
+    turn_steps: int | None = None
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the inputs and the old state."""

@@ -35,6 +35,14 @@ _NARROW_TILE_BYTES: Final = 2048
 _PACKED_KDA_WARPS: Final = 4
 """vLLM `fused_recurrent_kda_packed_decode`: 32 values a CTA as elsewhere, but four warps."""
 
+_SGLANG_CONV_STEPS: Final = 3
+"""Turn of a CTA of SGLang's Triton convolution for GDN: 2.9, 2.8 and 2.6 chains on H100, L40S and
+A100, where the kernels of vLLM and TensorRT-LLM take 1.9 to 2.2 (read 2026-11-27)."""
+
+_FLASHINFER_WARPS: Final = 4
+_TILE_BYTES_16_BITS: Final = 8 * 1024
+"""FlashInfer `gated_delta_rule_decode_pretranspose`: four warps, a state of 16 bits in place."""
+
 _FUSED_TILE_BYTES: Final = 64 * 1024
 _FUSED_WARPS: Final = 8
 _FUSED_STEPS: Final = 5
@@ -146,7 +154,7 @@ def _out_of_place(row: Row) -> bool:
 
 def _skips_first(row: Row) -> bool:
     decodes = row["phase"] == "generation" and not row["kernel"].startswith("fused_kda")
-    return decodes and row["family"] == "kda" and row["framework"].startswith("vllm-0.1.dev")
+    return decodes and row["family"] == "kda" and row["framework"].startswith("vllm")
 
 
 def _many_in_graph(row: Row) -> bool:
@@ -163,23 +171,31 @@ def _channels(row: Row, net: GatedDeltaNet) -> int:
 
 
 def _as_stored(op: Operator, row: Row) -> Operator:
-    """Return a recurrent step with the states that the row's engine reads and writes."""
-    if isinstance(op, ChunkedScan):
-        norms = row["framework"].startswith("sglang") or row["family"] == "kda"
-        scan = replace(op, channel_gates=row["family"] == "kda", norms=norms)
-        if row["framework"].startswith("trtllm"):
-            # Its harness gives no initial state and asks for no final one: a byte stands for each.
-            return replace(scan, state=replace(op.state, size_bytes=op.batch * op.n_heads))
-        return scan
-    if not isinstance(op, StateUpdate) or op.name == "conv":
-        return op
+    """Return a recurrent step or scan with the states that the row's engine reads and writes."""
+    if not isinstance(op, StateUpdate):
+        return _scan_as_stored(op, row) if isinstance(op, ChunkedScan) else op
+    if op.name == "conv":
+        sglang = row["family"] == "gdn" and row["framework"].startswith("sglang")
+        return replace(op, turn_steps=_SGLANG_CONV_STEPS) if sglang else op
     if row["kernel"] == "fused_recurrent_kda_packed_decode" and row["framework"].startswith("vllm"):
         return replace(op, warps=_PACKED_KDA_WARPS)
+    if row["kernel"].startswith("flashinfer"):
+        state = replace(op.state, size_bytes=op.state.size_bytes // 2)
+        return replace(op, state=state, tile_bytes=_TILE_BYTES_16_BITS, warps=_FLASHINFER_WARPS)
     if not _out_of_place(row):
         return op
     old = replace(op.state, size_bytes=op.state.size_bytes // 2)
     new = replace(op.state, name="new_state")
     return replace(op, state=old, new_state=new, tile_bytes=_NARROW_TILE_BYTES)
+
+
+def _scan_as_stored(op: ChunkedScan, row: Row) -> ChunkedScan:
+    norms = row["framework"].startswith("sglang") or row["family"] == "kda"
+    scan = replace(op, channel_gates=row["family"] == "kda", norms=norms)
+    if row["framework"].startswith("trtllm"):
+        # Its harness gives no initial state and asks for no final one: a byte stands for each.
+        return replace(scan, state=replace(op.state, size_bytes=op.batch * op.n_heads))
+    return scan
 
 
 def _lasting(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:

@@ -79,6 +79,7 @@ def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
     count = ceil_div(tiles, in_turn)
     segments, loads, stores = moves(tuple(op.reads()), tuple(op.writes()), count)
     steps, held = (_SMALL_STEPS, _SMALL_PORT_STEPS) if small else _steps(op)
+    held = held if op.turn_steps is None else op.turn_steps
     # What a CTA does before its turn at the load/store unit delays it, but in a grid of many waves
     # its neighbours are busy meanwhile.
     few = not small and count < places * _MANY_WAVES

@@ -24,11 +24,11 @@ from sim.units import ceil_div
 _FUSED_STEPS = 42
 # Before its first chunk a fused kernel sets up barriers and tensor maps and takes in the state:
 # what a short sequence takes beyond its chunks (as above: 15 us for two chunks, 57 for sixteen).
-_FUSED_START_STEPS = 50
+_FUSED_START_STEPS = 80
 # With gates per channel (FlashKDA): 4.2 us a chunk after a kernel that applies the gates, which a
 # chunk holds an SM for 5 us with its bytes; 21 us for no chunk at all.
 _GATED_STEPS = 55
-_GATED_START_STEPS = 100
+_GATED_START_STEPS = 130
 _FUSED_GATE_STEPS = 30
 # Chains per chunk of the state kernel: three products of four to eight chains each, with the loads
 # of the next chunk two stages ahead. Two or three CTAs share an SM: 1.2 us more a chunk in one long

@@ -72,6 +72,11 @@ def test_the_first_request_of_vllms_kda_harness_is_padding() -> None:
     assert only(case("sglang-0.5.16", PACKED, family="kda")).state.size_bytes == 8 * 16 * HEAD_BYTES
 
 
+def test_flashinfers_decode_keeps_a_state_of_16_bits_in_place() -> None:
+    op = only(case("sglang-0.5.14", "flashinfer_gated_delta_rule_decode"))
+    assert (op.state.size_bytes, op.new_state) == (8 * 16 * HEAD_BYTES // 2, None)
+
+
 def test_kdas_fused_decode_is_one_kernel_with_the_state_of_the_convolution() -> None:
     """A head a CTA; no request of it is padding."""
     op = only(case("vllm-0.1.dev19262", "fused_kda_decode", family="kda"))
