@@ -19,7 +19,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel
+from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel, RowKernels
 from sim.kernel.formats import KV_FORMATS, KvFormat
 from sim.kernel.operators import Attention, Elementwise, MixedAttention, Tensor, Traffic
 
@@ -39,6 +39,11 @@ _FP8_HELPERS: Final = defaultdict(
 )
 # SGLang 0.5.10 stores keys and values in kernels of their own, later versions in one.
 _STORES_APART: Final = "sglang-0.5.10"
+# vLLM's reshape_and_cache_flash: one block of up to 512 threads a token.
+_APPEND: Final = RowKernels(threads=512, load_bytes=16)
+# TensorRT-LLM computes sines, cosines and powers of every pair anew, in full precision: its kernel
+# takes 4.6 ps for each rotated value on L40S (aiconfigurator-core 0.12.0, read 2026-11-27).
+_ROTATION_FLOP: Final = 350
 _KV: Final = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "int8": "int8"}
 
 
@@ -60,10 +65,11 @@ def decode_case(row: Row) -> KernelCase:
     kv_read = Tensor(name=attention.kv.name, size_bytes=attention.kv_read_bytes, traffic=Traffic.KV)
     return KernelCase(
         operators=(attention,) if profiled else (append, attention),
-        engine=_decode_engine(row),
+        engine=_appending(_decode_engine(row), row),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
         # Between two runs of a model's layer its weights and other layers pass through L2.
         warm=(kv_read,) if row.get("l2") == "warm" and not profiled else (),
+        early_launch=engine_name(row) == "trtllm",
     )
 
 
@@ -77,9 +83,19 @@ def prefill_case(row: Row) -> KernelCase:
     profiled = row["source"].startswith("LLMServingSim")
     return KernelCase(
         operators=(attention,) if profiled else (append, attention),
-        engine=replace(BENCHMARK_ENGINE, prefill=_prefill_kernel(row)),
+        engine=replace(
+            _appending(BENCHMARK_ENGINE, row),
+            prefill=_prefill_kernel(row),
+            decode_helpers=int(engine_name(row) == "vllm" and not profiled),
+        ),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
+        early_launch=engine_name(row) == "trtllm",
     )
+
+
+def _appending(engine: Engine, row: Row) -> Engine:
+    """Return the engine with vLLM's append, which gives every token a CTA."""
+    return replace(engine, row_kernels=_APPEND) if engine_name(row) == "vllm" else engine
 
 
 def _decode_engine(row: Row) -> Engine:
@@ -156,6 +172,7 @@ def attention_operators(
         read_bytes=(new.size_bytes,),
         written_bytes=(fmt.bytes_of(vectors * q_len, dim),),
         vector_flop=0,
+        rows=batch * q_len,
     )
     attention = Attention(
         name=name,
@@ -174,4 +191,19 @@ def attention_operators(
         kv_format=fmt,
         kv_read_bytes=fmt.bytes_of(vectors * visible, dim),
     )
-    return attention, append
+    return attention, _rotating(append, attention) if engine_name(row) == "trtllm" else append
+
+
+def _rotating(append: Elementwise, attention: Attention) -> Elementwise:
+    """Return TensorRT-LLM's append, which also rotates queries and keys (RoPE)."""
+    q = attention.q
+    unrotated = activation(f"{q.name}.unrotated", q.size_bytes)
+    values = (q.size_bytes + append.read_bytes[0] // 2) // 2
+    return replace(
+        append,
+        inputs=(*append.inputs, unrotated),
+        outputs=(*append.outputs, q),
+        read_bytes=(*append.read_bytes, q.size_bytes),
+        written_bytes=(*append.written_bytes, q.size_bytes),
+        vector_flop=_ROTATION_FLOP * values,
+    )

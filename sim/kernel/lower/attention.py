@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from sim.kernel.engine import AttentionVariant, Engine
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
-from sim.kernel.lower.decode import lower_decode
+from sim.kernel.lower.decode import lower_decode, scheduled_prefill
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.lower.prefill import lower_prefill
 from sim.kernel.operators import Attention, Traffic
@@ -49,7 +49,8 @@ def _partials(name: str, size_bytes: int) -> Segment:
 def lower_attention(op: Attention, target: Target, engine: Engine) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences of one attention operator; there is one per variant."""
     if op.q_len > 1:
-        yield (lower_prefill(op, target, engine.prefill),)
+        main = lower_prefill(op, target, engine.prefill)
+        yield scheduled_prefill(op, main, engine) if target.bulk_copy else (main,)
     elif engine.attention is AttentionVariant.NAIVE:
         yield _naive(op, target)
     else:

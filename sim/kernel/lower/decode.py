@@ -59,6 +59,14 @@ def lower_decode(
     return (*before, main, *after)
 
 
+def scheduled_prefill(op: Attention, main: Kernel, engine: Engine) -> tuple[Kernel, ...]:
+    """Return a Hopper prefill with the small kernels that an engine launches around it."""
+    if not engine.decode_helpers:
+        return (main,)
+    before = (_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
+    return (*before, main, _helper(op, "no_merge"))
+
+
 def visible_tokens(op: Attention) -> int:
     """Return how many cached tokens the new one sees."""
     return op.context if op.window is None else min(op.context, op.window)

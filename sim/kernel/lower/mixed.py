@@ -16,12 +16,8 @@ from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.decode import lower_decode, visible_tokens
 from sim.kernel.lower.gemm import segment_of
-from sim.kernel.lower.prefill import (
-    SOFTMAX_TENSOR_FLOP,
-    Tile,
-    lower_prefill,
-    tile_of,
-)
+from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP, lower_prefill
+from sim.kernel.lower.prefill_tiles import Tile, tile_of
 from sim.kernel.operators import Attention, MixedAttention
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop

@@ -1,25 +1,23 @@
 """Causal prefill attention: one CTA per block of queries and query head, walking the visible KV.
 
-Tiles are those of FlashAttention (`flash_fwd_launch_template.h` for mma.sync chips, `tile_size.h`
-of FlashAttention-3 for Hopper): blocks of queries by blocks of keys that shrink with the head
-dimension and with shared memory. Every visited block is computed whole, masked or not. The softmax
-keeps the tensor cores waiting: FlashAttention-2 and -3 reach about 0.8 of a GEMM's rate with heads
-of 128, 0.65 with 64 and 0.9 with 256 on L40S and H100, and 0.7 with 128 on A100, whose tensor cores
-are twice as fast for the same SFUs (aiconfigurator-core 0.12.0, read 2026-11-27): an eighth of a
-clock a score on SMs that multiply in step with their other pipes, a fixed part of the tensor cores'
-time where warps specialise.
+Every visited block is computed whole, masked or not. The softmax keeps the tensor cores waiting:
+FlashAttention-2 and -3 reach about 0.8 of a GEMM's rate with heads of 128, 0.65 with 64 and 0.9
+with 256 on L40S and H100, and 0.7 with 128 on A100, whose tensor cores are twice as fast for the
+same SFUs (aiconfigurator-core 0.12.0, read 2026-11-27): an eighth of a clock a score on SMs that
+multiply in step with their other pipes, a fixed part of the tensor cores' time where warps
+specialise.
 
 FlashAttention-2 starts a head's blocks of queries in order, the one that sees most last, so that a
 grid of few waves ends on long CTAs; later kernels start with the longest.
 """
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import product
 
 from sim.kernel.engine import PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Store
 from sim.kernel.lower.gemm import segment_of
+from sim.kernel.lower.prefill_tiles import Tile, tile_of
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
@@ -32,18 +30,8 @@ SOFTMAX_TENSOR_FLOP = 133
 SOFTMAX_SFU_OPS = 2
 # Most turns of heads that a grid in order is cut into.
 _MOST_TURNS = 4
-# Prologue (lengths, page table, queries, first keys) and epilogue through shared memory.
-_CTA_ROUND_TRIPS = 16
-_SETUP_ROUND_TRIPS = 8
 # Most kinds of CTA a causal grid is sorted into.
 _CAUSAL_KINDS = 12
-_FLASHINFER_QUERIES = (16, 64, 128)
-_NARROW_HEAD, _USUAL_HEAD = 64, 128
-# Triton code for Ada reaches 105 to 125 TFLOPS with heads of 64, FlashAttention-2 165
-# to 185 (L40S, aiconfigurator-core 0.12.0, read 2026-11-23).
-_TRITON_SLOWER = Fraction(3, 2)
-# Shared memory of GA100 and later data-centre chips; consumer chips have 100 KiB.
-_LARGE_SHARED_MEMORY = 160 * 1024
 # Beyond so many waves, CTAs of one kind are simulated as one that runs them in turn.
 _MOST_WAVES = 8
 # A CTA that walks at least so many tokens is held up by its tensor cores: requests of this part of
@@ -51,37 +39,6 @@ _MOST_WAVES = 8
 _LONG_TOKENS = 1024
 _GRAIN = 16
 _PACKS_BELOW = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """Queries and keys of one block of scores, and how many such CTAs an SM holds."""
-
-    queries: int
-    keys: int
-    ctas_per_sm: int
-
-
-def tile_of(op: Attention, target: Target, kernel: PrefillKernel) -> Tile:
-    """Return the tile that FlashAttention picks for a head dimension on this chip.
-
-    With a paged cache FlashAttention-2 takes the tiles of its split-KV kernel
-    (`run_mha_fwd_splitkv_dispatch`), here without a split.
-    """
-    narrow, usual = op.qk_dim <= _NARROW_HEAD, op.qk_dim <= _USUAL_HEAD
-    if target.bulk_copy:
-        if narrow:
-            return Tile(queries=192, keys=128, ctas_per_sm=1)
-        return Tile(queries=128, keys=128 if usual else 80, ctas_per_sm=1)
-    two_fit = usual and target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
-    if kernel in (PrefillKernel.TENSORRT_LLM, PrefillKernel.TRITON):
-        return Tile(queries=64, keys=64, ctas_per_sm=2 if usual else 1)
-    if kernel is PrefillKernel.FLASHINFER:
-        rows = op.q_len * (op.n_q_heads // op.n_kv_heads)
-        queries = next((q for q in _FLASHINFER_QUERIES if rows <= q), _FLASHINFER_QUERIES[-1])
-        return Tile(queries=queries, keys=64, ctas_per_sm=2 if usual else 1)
-    keys = 256 if narrow else 128 if usual else 64
-    return Tile(queries=64, keys=keys, ctas_per_sm=2 if two_fit else 1)
 
 
 def softmax_work(target: Target, scores: int) -> tuple[int, int]:
@@ -104,46 +61,19 @@ def lower_prefill(
     tile = replace(tile, queries=max(1, tile.queries // packed))
     blocks = ceil_div(op.q_len, tile.queries)
     heads = op.batch * op.n_q_heads // packed
-    seen = op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
-    token_bytes = ceil_div(op.kv_read_bytes, op.batch * op.n_kv_heads * seen)
     places = target.sm_count * tile.ctas_per_sm
-    slower = _TRITON_SLOWER if kernel is PrefillKernel.TRITON and not target.bulk_copy else 1
-    visits_all = kernel is PrefillKernel.TRITON and not target.bulk_copy
-    causal = causal_kinds(op, tile, None if visits_all else op.window)
-    group = op.n_q_heads // op.n_kv_heads
-    asked = group // packed * sum(count * min(tokens, seen) for count, tokens in causal)
-    sharers = max(1, min(asked // seen, places))
+    causal = causal_kinds(op, tile, None if tile.visits_all else op.window)
     fold = max(1, heads * blocks // (places * _MOST_WAVES))
-    q_bytes = ceil_div(op.q.size_bytes, heads * blocks)
-    out_bytes = ceil_div(op.out.size_bytes, heads * blocks)
-    buffer = target.shared_memory_bytes // tile.ctas_per_sm // 2
-    longest = min(max(tokens for _, tokens in causal), seen)
-    if longest >= _LONG_TOKENS:
-        buffer = max(buffer, token_bytes * longest * fold // _GRAIN * 4)
     in_order = kernel is PrefillKernel.FLASH_ATTENTION and not target.bulk_copy and fold == 1
     turns = min(most_turns, heads, ceil_div(heads * blocks, places)) if in_order else 1
     order = causal[::-1] if in_order else causal
+    walk = _Walk(op=op, target=target, tile=tile, packed=packed, causal=tuple(causal), fold=fold)
     kinds: list[CtaKind] = []
     for turn, (count, tokens) in product(range(turns), order):
         mine = heads * (turn + 1) // turns - heads * turn // turns
         for n_ctas, in_turn in _folded(mine * count, fold):
-            read = token_bytes * min(tokens, seen) * in_turn
-            scores = in_turn * packed * tile.queries * tokens
-            tensor_flop, sfu_ops = softmax_work(target, scores)
-            tensor_flop += scores * 2 * (op.qk_dim + op.v_dim)
-            phase = Phase(
-                round_trips=_CTA_ROUND_TRIPS * in_turn,
-                steps=2 * ceil_div(tokens, tile.keys) * in_turn,
-                loads=(
-                    Load(segment=0, size_bytes=read, sharers=sharers),
-                    Load(segment=1, size_bytes=q_bytes * in_turn),
-                ),
-                tensor_flop=int(tensor_flop * slower),
-                sfu_ops=int(sfu_ops * slower),
-                stores=(Store(segment=2, size_bytes=out_bytes * in_turn),),
-                overlapped=target.bulk_copy,
-            )
-            kinds.append(CtaKind(count=n_ctas, phases=(phase,), buffer_bytes=buffer))
+            phase = walk.phase(tokens, in_turn)
+            kinds.append(CtaKind(count=n_ctas, phases=(phase,), buffer_bytes=walk.buffer_bytes()))
     return Kernel(
         name="flash_prefill",
         operator=op.name,
@@ -152,8 +82,63 @@ def lower_prefill(
         segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), segment_of(op.out)),
         ctas_per_sm=tile.ctas_per_sm,
         flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
+        setup_round_trips=tile.setup_trips,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """How a CTA walks the keys: `packed` query heads share its tile, `fold` tiles are one CTA."""
+
+    op: Attention
+    target: Target
+    tile: Tile
+    packed: int
+    causal: tuple[tuple[int, int], ...]
+    fold: int
+
+    def phase(self, tokens: int, in_turn: int) -> Phase:
+        """Return the phase of a CTA that computes `tokens` keys for `in_turn` tiles in turn."""
+        op, tile = self.op, self.tile
+        scores = in_turn * self.packed * tile.queries * tokens
+        tensor_flop, sfu_ops = softmax_work(self.target, scores)
+        tensor_flop += scores * 2 * (op.qk_dim + op.v_dim)
+        read = self._token_bytes() * min(tokens, self._seen()) * in_turn
+        tiles = op.batch * op.n_q_heads // self.packed * ceil_div(op.q_len, tile.queries)
+        return Phase(
+            round_trips=tile.cta_trips * in_turn,
+            steps=2 * ceil_div(tokens, tile.keys) * in_turn,
+            loads=(
+                Load(segment=0, size_bytes=read, sharers=self._sharers()),
+                Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles) * in_turn),
+            ),
+            tensor_flop=int(tensor_flop * tile.slower),
+            sfu_ops=int(sfu_ops * tile.slower),
+            stores=(Store(segment=2, size_bytes=ceil_div(op.out.size_bytes, tiles) * in_turn),),
+            overlapped=self.target.bulk_copy,
+        )
+
+    def buffer_bytes(self) -> int:
+        """Return the bytes of KV that a CTA may have under way."""
+        buffer = self.target.shared_memory_bytes // self.tile.ctas_per_sm // 2
+        longest = min(max(tokens for _, tokens in self.causal), self._seen())
+        if longest < _LONG_TOKENS:
+            return buffer
+        return max(buffer, self._token_bytes() * longest * self.fold // _GRAIN * 4)
+
+    def _seen(self) -> int:
+        op = self.op
+        return op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
+
+    def _token_bytes(self) -> int:
+        return ceil_div(self.op.kv_read_bytes, self.op.batch * self.op.n_kv_heads * self._seen())
+
+    def _sharers(self) -> int:
+        """Return how many CTAs that run together read the same keys."""
+        seen, group = self._seen(), self.op.n_q_heads // self.op.n_kv_heads
+        asked = sum(count * min(tokens, seen) for count, tokens in self.causal)
+        places = self.target.sm_count * self.tile.ctas_per_sm
+        return max(1, min(group // self.packed * asked // seen, places))
 
 
 def packed_heads(op: Attention, tile: Tile) -> int:

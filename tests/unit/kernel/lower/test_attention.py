@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sim.kernel.engine import AttentionVariant, DecodeKernel, PrefillKernel
 from sim.kernel.kernel import Kernel, Phase
 from sim.kernel.lower.attention import lower_attention
-from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP, tile_of
+from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP
+from sim.kernel.lower.prefill_tiles import tile_of
 from sim.kernel.lower.split_kv import choose_splits
 from sim.kernel.operators import Attention
 from sim.kernel.target import Target
