@@ -121,11 +121,14 @@ class PrefillKernel(StrEnum):
     """Prefill kernels of chips without bulk copies (Hopper and later all run FlashAttention-3's).
 
     `flash_attention` is FlashAttention-2 over a paged cache; `flashinfer` packs query heads of a
-    group and takes blocks of 16, 64 or 128 queries and 64 keys; `tensorrt_llm` takes 64 by 64;
+    group and takes blocks of 16, 64 or 128 queries and 64 keys; `flash_attention_3` is the latter's
+    code for Ampere chips with large shared memory, elsewhere FlashInfer; `tensorrt_llm` takes 64 by
+    64;
     `triton` is SGLang's kernel for models with attention sinks: it masks a window but visits all.
     """
 
     FLASH_ATTENTION = "flash_attention"
+    FLASH_ATTENTION_3 = "flash_attention_3"
     FLASHINFER = "flashinfer"
     TENSORRT_LLM = "tensorrt_llm"
     TRITON = "triton"

@@ -25,7 +25,7 @@ from sim.kernel.operators import Attention, Elementwise, MixedAttention, Tensor,
 
 _SINK_HEAD_DIM: Final = 64
 _PREFILL: Final = {
-    "sglang": PrefillKernel.FLASHINFER,
+    "sglang": PrefillKernel.FLASH_ATTENTION_3,
     "trtllm": PrefillKernel.TENSORRT_LLM,
 }
 # vLLM captures graphs with room for so many splits of FlashAttention-3
@@ -42,8 +42,9 @@ _STORES_APART: Final = "sglang-0.5.10"
 # vLLM's reshape_and_cache_flash: one block of up to 512 threads a token.
 _APPEND: Final = RowKernels(threads=512, load_bytes=16)
 # TensorRT-LLM computes sines, cosines and powers of every pair anew, in full precision: its kernel
-# takes 4.6 ps for each rotated value on L40S (aiconfigurator-core 0.12.0, read 2026-11-27).
-_ROTATION_FLOP: Final = 350
+# takes 2.5 (heads of 128) to 4.6 ps (64) for each rotated value on L40S (aiconfigurator-core
+# 0.12.0, read 2026-11-27).
+_ROTATION_FLOP: Final = 230
 _KV: Final = {"bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "int8": "int8"}
 
 

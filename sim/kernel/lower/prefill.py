@@ -39,6 +39,7 @@ _MOST_WAVES = 8
 _LONG_TOKENS = 1024
 _GRAIN = 16
 _PACKS_BELOW = 0.9
+_PACKING = (PrefillKernel.FLASHINFER, PrefillKernel.FLASH_ATTENTION_3)
 
 
 def softmax_work(target: Target, scores: int) -> tuple[int, int]:
@@ -56,7 +57,7 @@ def lower_prefill(
     A grid in order is cut into at most `most_turns` turns of heads.
     """
     tile = tile_of(op, target, kernel)
-    packs = target.bulk_copy or kernel is PrefillKernel.FLASHINFER
+    packs = target.bulk_copy or kernel in _PACKING
     packed = packed_heads(op, tile) if packs else 1
     tile = replace(tile, queries=max(1, tile.queries // packed))
     blocks = ceil_div(op.q_len, tile.queries)
