@@ -4,6 +4,7 @@ Each engine is one profile of `scenarios/engines`, shared by all its rows. A row
 the prefill gets the prefill simulated and added. The `value` of a row is in its own `metric`.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -29,18 +30,24 @@ from sim.run.step import run_step
 from sim.scenario.engines import load_engine
 from sim.units import PS_PER_S
 
+# Apple's GPUs, which llama.cpp drives through Metal.
+_APPLE: Final = re.compile(r"M\d")
 # How engines of the table begin, and the profile that describes them.
 _ENGINES: Final = (
     ("gpt-fast", "gpt_fast"),
     ("LMDeploy", "lmdeploy"),
+    ("TensorRT-LLM v0.7", "tensorrt_llm_xqa"),
     ("TensorRT-LLM", "tensorrt_llm"),
     ("ThunderKittens", "megakernel"),
-    ("llama.cpp no CUDA graph", "llama_cpp_stream"),
+    ("llama.cpp no CUDA graph", "llama_cpp_2024_stream"),
+    ("llama.cpp CUDA graph", "llama_cpp_2024"),
     ("llama.cpp", "llama_cpp"),
     ("vLLM", "vllm"),
     ("MLC-LLM", "cuda_graph"),
     ("llm-awq", "eager"),
 )
+# Profiles whose CUDA graphs are for a single token, and what runs several.
+_WITHOUT_GRAPH: Final = MappingProxyType({"llama_cpp": "llama_cpp_stream"})
 # Weight formats whose name in the table is not the format's own; None: not stated precisely.
 _FORMATS: Final = MappingProxyType(
     {
@@ -49,6 +56,8 @@ _FORMATS: Final = MappingProxyType(
         "MXFP4(moe)": "mxfp4_q8",
         "Q4_0": "q4_0",
         "Q4_0(QAT)": "q4_0_qat",
+        "Q2_K_M": "q2_k_m",
+        "Q4_K": "q4_k",
         "Q4_K_M": "q4_k_m",
         "Q8_0": "q8_0",
     }
@@ -69,7 +78,12 @@ _MODELS: Final = MappingProxyType(
 # llama-bench and llama-batched-bench feed random token ids. What a model makes of them routes to
 # few experts: from 4 to 32 sequences their steps grow by half of what uniform routing would read.
 # One Zipf exponent fits gpt-oss-20b, gpt-oss-120b and Qwen3-30B-A3B on DGX Spark (build 7941).
-_RANDOM_TOKENS_EXPONENT: Final = 1.2
+# Routers with a correction bias, which training moves until the load is balanced (DeepSeek-V3,
+# arXiv 2412.19437, section 2.1.2), are taken as uniform: Nemotron-3-Super grows as such.
+_RANDOM_TOKENS_EXPONENT: Final = 1.4
+# Microbatch of llama.cpp by default, and of the runs published in its folder `benches`.
+_MICROBATCH: Final = 512
+_BENCHES_MICROBATCH: Final = 2048
 _ROUTING_SEED: Final = 0
 _DRAWS: Final = 2
 
@@ -91,6 +105,7 @@ class StepCase:
     context: int
     metric: str
     routing: str = "uniform"
+    window_slack: int = 0
     prompt_len: int = 0
     output_len: int = 0
 
@@ -130,6 +145,7 @@ class StepCase:
             kv_format=KV_FORMATS[self.kv],
             merge_projections=_engine(self.engine).merge_projections,
             routing_draws=_draws(model, self.routing, self.batch * q_len),
+            window_slack=self.window_slack,
         )
 
     def _in_metric(self, step_s: float) -> float:
@@ -154,7 +170,7 @@ def step_case(row: Row) -> StepCase:
     q_len = tokens if together else 1
     return StepCase(
         model=_model_name(row["model"]),
-        engine=_engine_name(row["engine"]),
+        engine=_engine_name(row, tokens),
         weights=_weights(row["weight_format"], row["engine"]),
         kv="fp8" if row["kv_dtype"].startswith("fp8") else "bf16",
         batch=1 if together else tokens,
@@ -162,15 +178,31 @@ def step_case(row: Row) -> StepCase:
         context=max(q_len, number(row, "context_mid") or number(row, "output_len") // 2 or 64),
         metric=row["metric"],
         routing="zipf" if row["engine"].startswith("llama.cpp") else "uniform",
+        window_slack=_window_slack(row, together, tokens),
         prompt_len=number(row, "prompt_len") if in_run else 0,
         output_len=number(row, "output_len") if in_run else 0,
     )
 
 
-def _engine_name(text: str) -> str:
+def _window_slack(row: Row, together: bool, tokens: int) -> int:
+    """Return what llama.cpp's cache of a windowed layer holds beyond the window: a microbatch.
+
+    `llama_kv_cache_iswa` sizes it so; the CUDA kernels read all of it and mask.
+    """
+    if not row["engine"].startswith("llama.cpp") or _APPLE.match(row["gpu"]):
+        return 0
+    if together:
+        return tokens
+    return _BENCHES_MICROBATCH if "benches/" in row["source"] else _MICROBATCH
+
+
+def _engine_name(row: Row, tokens: int) -> str:
+    text = row["engine"]
+    if text.startswith("llama.cpp") and _APPLE.match(row["gpu"]):
+        return "llama_cpp_metal"
     for start, name in _ENGINES:
         if text.startswith(start):
-            return name
+            return _WITHOUT_GRAPH.get(name, name) if tokens > 1 else name
     raise UnpredictableError(f"no engine profile for {text}")
 
 
@@ -207,6 +239,8 @@ def _engine(name: str) -> Engine:
 def _draws(model: Model, routing: str, tokens: int) -> tuple[tuple[int, ...], ...]:
     if model.moe is None:
         return ()
+    if model.moe.correction_bias:
+        routing = "uniform"
     rng = np.random.default_rng([_ROUTING_SEED, tokens])
     return tuple(
         draw_routing(

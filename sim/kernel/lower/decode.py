@@ -44,6 +44,10 @@ _INSIDE_TRIPS = 10
 # FlashInfer and Triton kernels start quicker (L40S: 5.5 us for a graph of append and attention).
 _NARROW_CTA_ROUND_TRIPS = 8
 _NARROW_SETUP_ROUND_TRIPS = 2
+# Vector kernels: blocks of 128 threads; a 16-bit value is widened, multiplied and added.
+_VECTOR_KEYS = 64
+_VECTOR_CTAS_PER_SM = 8
+_VECTOR_FLOP = 4
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
 # of the rate, scale (L40S: 30 us more for 100 MB in L2 than their bf16 twins).
 _WIDEN_FLOP = 24
@@ -76,7 +80,9 @@ class DecodeTile:
 
 def decode_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
     """Return the tile that a decode kernel takes for this operator on this chip."""
-    group = op.n_q_heads // op.n_kv_heads
+    group = op.n_q_heads // op.n_kv_heads * op.q_len
+    if kernel is DecodeKernel.VECTOR:
+        return _vector_tile(op)
     if _is_ampere_fa3(target, kernel):
         return DecodeTile(
             rows=_AMPERE_FA3_ROWS,
@@ -101,12 +107,25 @@ def decode_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTi
     )
 
 
+def _vector_tile(op: Attention) -> DecodeTile:
+    """Return the grid of a kernel without tensor cores: a CTA per query head."""
+    return DecodeTile(
+        rows=0,
+        keys=_VECTOR_KEYS,
+        ctas_per_sm=_VECTOR_CTAS_PER_SM,
+        heads=1,
+        round_trips=_NARROW_CTA_ROUND_TRIPS,
+        setup_round_trips=_NARROW_SETUP_ROUND_TRIPS,
+        vector_flop_per_value=_WIDEN_FLOP if _is_fp8(op) else _VECTOR_FLOP,
+    )
+
+
 def _narrow_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
     """Return the tile of FlashInfer and XQA: as many rows as a group needs.
 
     TensorRT-LLM has no XQA for heads of 64 before Hopper and runs a CTA per query head there.
     """
-    group = op.n_q_heads // op.n_kv_heads
+    group = op.n_q_heads // op.n_kv_heads * op.q_len
     xqa = kernel is DecodeKernel.XQA
     apart = xqa and not target.bulk_copy and op.qk_dim <= _NARROW_HEAD
     quick = xqa and target.bulk_copy and _is_fp8(op)
@@ -145,14 +164,16 @@ def lower_decode(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one decode attention: helpers, the attention itself, the merge."""
     tile = decode_tile(op, target, engine.decode)
-    tiles = op.batch * op.n_q_heads // tile.heads
+    tiles = op.batch * op.n_q_heads * op.q_len // tile.heads
     blocks = ceil_div(visible_tokens(op), tile.keys)
     # FlashAttention-2's heuristic reckons with two CTAs an SM whatever fits.
     slots = 1 if target.bulk_copy else 2
+    if engine.decode is DecodeKernel.VECTOR:
+        slots = tile.ctas_per_sm
     split = choose_splits(tiles, blocks, target.sm_count * slots) if split_kv else 1
     merges = split > 1 or (target.bulk_copy and engine.decode_helpers > 0)
     merges = merges and not tile.merges_inside
-    partial_bytes = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
+    partial_bytes = op.batch * op.n_q_heads * op.q_len * (op.v_dim + 1) * 4 * split
     out = partials(partial_bytes) if merges else segment_of(op.out)
     main = _attention(op, target, tile, out, split)
     before = tuple(_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
@@ -165,16 +186,16 @@ def lower_decode(
 
 
 def visible_tokens(op: Attention) -> int:
-    """Return how many cached tokens the new one sees."""
-    return op.context if op.window is None else min(op.context, op.window)
+    """Return how many cached tokens some new one sees."""
+    return op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
 
 
 def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int) -> Kernel:
-    tiles = op.batch * op.n_q_heads // tile.heads
+    tiles = op.batch * op.n_q_heads * op.q_len // tile.heads
     share = ceil_div(visible_tokens(op), split)
     computed = ceil_div(share, tile.keys) * tile.keys
     per_key = 2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP
-    sharers = op.n_q_heads // op.n_kv_heads // tile.heads
+    sharers = op.n_q_heads // op.n_kv_heads * op.q_len // tile.heads
     read_bytes = ceil_div(op.kv_read_bytes * sharers, tiles * split)
     values = read_bytes * 8 // op.kv_format.bits
     phase = Phase(

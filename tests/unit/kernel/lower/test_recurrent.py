@@ -55,7 +55,7 @@ def test_a_state_update_reads_and_writes_the_whole_state() -> None:
         vector_flop=8000,
         sfu_ops=16,
     )
-    kernel = lower_state_update(op, AMPERE)
+    (kernel,) = lower_state_update(op, AMPERE, copied=False)
     (kind,) = kernel.kinds
     (phase,) = kind.phases
     assert kind.count == 8
@@ -115,10 +115,28 @@ def test_a_new_state_elsewhere_is_written_instead_of_the_old_one() -> None:
         new_state=new,
         tile_bytes=4 * KIB,
     )
-    kernel = lower_state_update(op, AMPERE)
+    (kernel,) = lower_state_update(op, AMPERE, copied=False)
     assert kernel.n_ctas == 16
     assert kernel.requested_bytes == STATE.size_bytes
     assert kernel.stored_bytes == new.size_bytes
+
+
+def test_a_copied_state_is_gathered_before_and_stored_after_its_update() -> None:
+    """llama.cpp reads and writes a state three times."""
+    op = StateUpdate(
+        name="update",
+        part="ssm",
+        batch=2,
+        n_heads=4,
+        state=STATE,
+        inputs=(),
+        outputs=(),
+        vector_flop=8,
+    )
+    kernels = lower_state_update(op, AMPERE, copied=True)
+    assert [kernel.name for kernel in kernels] == ["gather_state", "state_update", "store_state"]
+    assert [kernel.requested_bytes for kernel in kernels] == [STATE.size_bytes] * 3
+    assert [kernel.stored_bytes for kernel in kernels] == [STATE.size_bytes] * 3
 
 
 def test_a_delta_rule_in_parts_does_its_work_once_and_leaves_every_chunks_state() -> None:
