@@ -80,18 +80,21 @@ class VectorKernels:
 
     Weights of 16 bits are multiplied so up to `most_plain_tokens`, experts up to
     `most_grouped_tokens`. A pass over the weights serves `tokens_a_pass` tokens; a quantised weight
-    costs `product_flop` of vector work per token beside its unpacking. With `quantises` a kernel
-    quantises the activations first. With `regroups` tokens that share an expert read it together;
-    without, the grid goes token by token and each reads its experts from memory.
+    costs `unpack_flop` of vector work a pass, beside what its format says, and `product_flop` per
+    token. With `quantises` a kernel quantises the activations first. With `regroups` tokens that
+    share an expert read it together; without, the grid goes token by token and each reads its
+    experts from memory. With `warp_a_row` the experts of several tokens have a warp for each row.
     """
 
     most_tokens: int
     most_plain_tokens: int
     most_grouped_tokens: int
     tokens_a_pass: int
+    unpack_flop: int
     product_flop: int
     quantises: bool
     regroups: bool
+    warp_a_row: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ Sources of the layouts: OCP Microscaling Formats 1.0 (mxfp4: 32 values share an 
 AutoAWQ/GPTQ (int4: groups of 128 with a 16-bit scale and a 4-bit zero point); llama.cpp
 `ggml-quants` (Q4_K_M: a mix of Q4_K and Q6_K blocks, 4.85 bits a weight on Llama-class models;
 Q8_0: 32 values share a 16-bit scale; q2_k_m: 3.17 bits on GLM-4.7-Flash); DeepSeek-V3 and
-DeepGEMM (fp8_block: a 32-bit scale for 128 x 128 weights and for 1 x 128 activations); gpt-fast `quantize.py`
-(int8_linear: one scale a row; int4_g32: groups of 32 with a 16-bit scale and zero point; both of every linear layer, the
-head included); llama.cpp (q4_0: 32 values share a 16-bit scale, the head is Q6_K; q4_0_qat: the
-Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0 but for the experts); NVFP4 (16
-values share an 8-bit scale).
+DeepGEMM (fp8_block: a 32-bit scale for 128 x 128 weights and for 1 x 128 activations); gpt-fast
+`quantize.py` (int8_linear: one scale a row; int4_g32: groups of 32 with a 16-bit scale and zero
+point; both of every linear layer, the head included); llama.cpp (q4_0: 32 values share a 16-bit
+scale, the head is Q6_K; q4_0_qat: the Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0
+but for the experts); NVFP4 (16 values share an 8-bit scale).
 """
 
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ _Q6_K: Final = WeightFormat(
 
 # gpt-fast's int8 weights are widened by Inductor's code with two conversions (int8 to float, float
 # to bf16) that run at a quarter of the FMA rate; its int4 kernel (tinygemm) unpacks, scales and
-# adds a zero point. 12 and 8 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
+# adds a zero point. 10 and 6 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
 # @6ecad9b, GPTFAST-004 and -005).
 WEIGHT_FORMATS: Final = MappingProxyType(
     {
@@ -187,7 +187,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=Fraction(8),
                 compute="bf16",
                 dequantised=True,
-                dequantise_flop=12,
+                dequantise_flop=10,
                 quantises_head=True,
             ),
             WeightFormat(
@@ -195,7 +195,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=4 + Fraction(32, 32),
                 compute="bf16",
                 dequantised=True,
-                dequantise_flop=8,
+                dequantise_flop=6,
                 quantises_head=True,
             ),
             WeightFormat(

@@ -29,9 +29,11 @@ class _Vector(Table):
     most_plain_tokens: Count
     most_grouped_tokens: Count
     tokens_a_pass: Count
+    unpack_flop: Annotated[int, Field(ge=0)]
     product_flop: Count
     quantises: bool
     regroups: bool
+    warp_a_row: bool
 
 
 class _Profile(Table):

@@ -92,26 +92,27 @@ _DRAWS: Final = 2
 class StepCase:
     """One decode step of `batch` sequences that bring `q_len` tokens each.
 
-    If `prompt_len` is not 0, the time is that of a whole run: the prefill and `output_len - 1`
-    decode steps at the middle context. `metric` is step_ms, tok_s_total or tok_s_per_user.
+    A router's choice follows a Zipf law of `exponent`, 0 for uniform. If `prompt_len` is not 0, the
+    time is that of a whole run: the prefill and `output_len - 1` decode steps at the middle
+    context. `metric` is step_ms, tok_s_total or tok_s_per_user.
     """
 
     model: str
-    engine: str
+    engine: Engine
     weights: str
     kv: str
     batch: int
     q_len: int
     context: int
     metric: str
-    routing: str = "uniform"
+    exponent: float = 0.0
     window_slack: int = 0
     prompt_len: int = 0
     output_len: int = 0
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated value in the row's metric."""
-        device = Device(gpu=Gpu(spec=chip), engine=_engine(self.engine), memo=memo)
+        device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         step_s = run_step(self._decode(), device).time_ps / PS_PER_S
         if not self.prompt_len:
             return self._in_metric(step_s)
@@ -143,8 +144,8 @@ class StepCase:
             context=context,
             weight_format=WEIGHT_FORMATS[self.weights],
             kv_format=KV_FORMATS[self.kv],
-            merge_projections=_engine(self.engine).merge_projections,
-            routing_draws=_draws(model, self.routing, self.batch * q_len),
+            merge_projections=self.engine.merge_projections,
+            routing_draws=_draws(model, self.exponent, self.batch * q_len),
             window_slack=self.window_slack,
         )
 
@@ -170,14 +171,14 @@ def step_case(row: Row) -> StepCase:
     q_len = tokens if together else 1
     return StepCase(
         model=_model_name(row["model"]),
-        engine=_engine_name(row, tokens),
+        engine=_engine(_engine_name(row, tokens)),
         weights=_weights(row["weight_format"], row["engine"]),
         kv="fp8" if row["kv_dtype"].startswith("fp8") else "bf16",
         batch=1 if together else tokens,
         q_len=q_len,
         context=max(q_len, number(row, "context_mid") or number(row, "output_len") // 2 or 64),
         metric=row["metric"],
-        routing="zipf" if row["engine"].startswith("llama.cpp") else "uniform",
+        exponent=_RANDOM_TOKENS_EXPONENT if row["engine"].startswith("llama.cpp") else 0.0,
         window_slack=_window_slack(row, together, tokens),
         prompt_len=number(row, "prompt_len") if in_run else 0,
         output_len=number(row, "output_len") if in_run else 0,
@@ -236,11 +237,10 @@ def _engine(name: str) -> Engine:
     return load_engine(name, engine_dirs())
 
 
-def _draws(model: Model, routing: str, tokens: int) -> tuple[tuple[int, ...], ...]:
+def _draws(model: Model, exponent: float, tokens: int) -> tuple[tuple[int, ...], ...]:
     if model.moe is None:
         return ()
-    if model.moe.correction_bias:
-        routing = "uniform"
+    routing = "zipf" if exponent and not model.moe.correction_bias else "uniform"
     rng = np.random.default_rng([_ROUTING_SEED, tokens])
     return tuple(
         draw_routing(
@@ -249,7 +249,7 @@ def _draws(model: Model, routing: str, tokens: int) -> tuple[tuple[int, ...], ..
             n_experts=model.moe.n_experts,
             top_k=model.moe.top_k,
             rng=rng,
-            exponent=_RANDOM_TOKENS_EXPONENT,
+            exponent=exponent,
         )
         for _ in range(_DRAWS)
     )

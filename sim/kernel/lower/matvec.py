@@ -30,6 +30,12 @@ _MOST_CTAS_PER_SM = 64
 _CTAS_PER_SM = 4
 _BUFFER_BYTES = 8 * 1024
 _ROUND_TRIPS = 2
+# With several tokens a warp has a row of an expert to itself (`mul_mat_vec_q_moe_launch`): it walks
+# the row, reduces and stores before the next one, and short rows cost that much more than bytes.
+# 1.3 ms a token for the 1.4 million rows of Qwen3-30B-A3B's experts on RTX 5090 (pull request
+# 21086, microbatches of 4 and 8).
+_ROW_ROUND_TRIPS = 3
+_ROWS_AT_A_TIME = 4
 _PLAIN_PRODUCT_FLOP = 2
 # A block of quantised activations: 32 values with a scale; a CTA of 256 threads has 8 of them.
 _QUANTISED_VALUES = 256
@@ -59,6 +65,7 @@ def _dense(op: Gemm, target: Target, kernels: VectorKernels) -> Kernel:
     count = _grid(op.weight.size_bytes, op.n, target)
     share = _Share(
         weights=ceil_div(op.n * op.k, count),
+        round_trips=_ROUND_TRIPS,
         weight_bytes=ceil_div(op.weight.size_bytes, count),
         tokens=min(op.m, kernels.tokens_a_pass),
         out_bytes=ceil_div(op.out.size_bytes, count * passes),
@@ -74,6 +81,7 @@ def _grouped(op: GroupedGemm, target: Target, kernels: VectorKernels) -> Kernel:
     pairs = sum(op.tokens_per_expert)
     share = _Share(
         weights=ceil_div(op.n * op.k, count),
+        round_trips=_expert_round_trips(op, kernels, count),
         weight_bytes=ceil_div(one, count),
         tokens=1,
         out_bytes=ceil_div(op.out.size_bytes, count * pairs),
@@ -94,6 +102,12 @@ def _grouped(op: GroupedGemm, target: Target, kernels: VectorKernels) -> Kernel:
     return _kernel(op, weight, kinds)
 
 
+def _expert_round_trips(op: GroupedGemm, kernels: VectorKernels, count: int) -> int:
+    if not kernels.warp_a_row or op.tokens == 1:
+        return _ROUND_TRIPS
+    return _ROW_ROUND_TRIPS * ceil_div(ceil_div(op.n, count), _ROWS_AT_A_TIME)
+
+
 def _grid(size_bytes: int, rows: int, target: Target) -> int:
     wanted = max(ceil_div(size_bytes, _CTA_BYTES), target.sm_count)
     return min(rows, wanted, target.sm_count * _MOST_CTAS_PER_SM)
@@ -101,9 +115,10 @@ def _grid(size_bytes: int, rows: int, target: Target) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Share:
-    """What a thread group owns: weights, their bytes, the tokens it multiplies, its results."""
+    """What a CTA has: weights, their bytes, its tokens, its results, its dependent round trips."""
 
     weights: int
+    round_trips: int
     weight_bytes: int
     tokens: int
     out_bytes: int
@@ -115,10 +130,9 @@ def _kind(
     # Integers of 8 bits with a scale per 32 where they are quantised. Neighbours on an SM find in
     # L1 what one of them read.
     a_bytes = share.tokens * op.k * (9 if kernels.quantises else 16) // 8 // _CTAS_PER_SM
-    product = kernels.product_flop if op.weight_format.dequantised else _PLAIN_PRODUCT_FLOP
-    flop = dequantise_flop(op.weight_format) + product * share.tokens
+    flop = _flop_per_weight(op, kernels, share.tokens)
     phase = Phase(
-        round_trips=_ROUND_TRIPS,
+        round_trips=share.round_trips,
         loads=(
             Load(segment=0, size_bytes=share.weight_bytes, sharers=sharers),
             Load(segment=1, size_bytes=a_bytes, sharers=count),
@@ -127,6 +141,13 @@ def _kind(
         stores=(Store(segment=2, size_bytes=share.out_bytes),),
     )
     return CtaKind(count=count, phases=(phase,), buffer_bytes=_BUFFER_BYTES)
+
+
+def _flop_per_weight(op: Gemm | GroupedGemm, kernels: VectorKernels, tokens: int) -> int:
+    if not op.weight_format.dequantised:
+        return _PLAIN_PRODUCT_FLOP * tokens
+    unpack = dequantise_flop(op.weight_format) + kernels.unpack_flop
+    return unpack + kernels.product_flop * tokens
 
 
 def _kernel(op: Gemm | GroupedGemm, weight: Segment, kinds: tuple[CtaKind, ...]) -> Kernel:

@@ -158,14 +158,14 @@ def test_llama_cpp_runs_one_token_as_a_graph_and_more_on_a_stream() -> None:
     """Its windowed caches hold a microbatch more than the window, 2,048 tokens in its benches."""
     one = step_case(LLAMA_CPP_ROW)
     two = step_case({**LLAMA_CPP_ROW, "batch": "2", "source": "a pull request"})
-    assert (one.engine, one.window_slack) == ("llama_cpp", 2048)
-    assert (two.engine, two.window_slack) == ("llama_cpp_stream", 512)
+    assert (one.engine.name, one.window_slack) == ("llama_cpp", 2048)
+    assert (two.engine.name, two.window_slack) == ("llama_cpp_stream", 512)
 
 
 def test_llama_cpp_on_an_apple_gpu_is_its_metal_backend() -> None:
     """Which skips masked blocks of a windowed cache."""
     case = step_case({**LLAMA_CPP_ROW, "gpu": "M2Ultra-76c", "batch": "8"})
-    assert (case.engine, case.window_slack) == ("llama_cpp_metal", 0)
+    assert (case.engine.name, case.window_slack) == ("llama_cpp_metal", 0)
 
 
 def test_a_microbatch_is_one_sequence_that_brings_several_tokens() -> None:

@@ -88,17 +88,19 @@ def test_matrix_vector_kernels_are_a_table_of_a_profile(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     table = (
         "[vector_kernels]\nmost_tokens = 8\nmost_plain_tokens = 3\nmost_grouped_tokens = 4\n"
-        "tokens_a_pass = 8\nproduct_flop = 6\nquantises = true\n"
+        "tokens_a_pass = 8\nunpack_flop = 1\nproduct_flop = 6\nquantises = true\n"
     )
-    path.write_text(GOOD + table + "regroups = false\n")
+    path.write_text(GOOD + table + "regroups = false\nwarp_a_row = false\n")
     assert load_engine(str(path), []).vector == VectorKernels(
         most_tokens=8,
         most_plain_tokens=3,
         most_grouped_tokens=4,
         tokens_a_pass=8,
+        unpack_flop=1,
         product_flop=6,
         quantises=True,
         regroups=False,
+        warp_a_row=False,
     )
     path.write_text(GOOD + table)
     with pytest.raises(EngineError, match=r"vector_kernels\.regroups: is missing"):
