@@ -34,12 +34,14 @@ class LatentVariant(StrEnum):
 
     `flash_mla` has 64 heads a CTA and a scheduler that cuts all sequences into equal parts,
     `tiled` is a context kernel with the heads as its rows, without a split of the context,
-    `grouped` has 16 heads a CTA and a fixed number of splits.
+    `grouped` has 16 heads a CTA and a fixed number of splits, `vector` a CTA per head and part of
+    the context, which reads keys and values apart and uses no tensor cores.
     """
 
     FLASH_MLA = "flash_mla"
     TILED = "tiled"
     GROUPED = "grouped"
+    VECTOR = "vector"
 
 
 class ScanVariant(StrEnum):
@@ -70,6 +72,29 @@ class GroupedKernels:
     tokens: tuple[int, ...] = (16, 32, 64, 128)
     slowdown: Fraction = Fraction(1)
     short_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorKernels:
+    """Matrix-vector kernels for up to `most_tokens` tokens (`sim.kernel.lower.matvec`).
+
+    Weights of 16 bits are multiplied so up to `most_plain_tokens`, experts up to
+    `most_grouped_tokens`. A pass over the weights serves `tokens_a_pass` tokens; a quantised weight
+    costs `unpack_flop` of vector work a pass, beside what its format says, and `product_flop` per
+    token. With `quantises` a kernel quantises the activations first. With `regroups` tokens that
+    share an expert read it together; without, the grid goes token by token and each reads its
+    experts from memory. With `warp_a_row` the experts of several tokens have a warp for each row.
+    """
+
+    most_tokens: int
+    most_plain_tokens: int
+    most_grouped_tokens: int
+    tokens_a_pass: int
+    unpack_flop: int
+    product_flop: int
+    quantises: bool
+    regroups: bool
+    warp_a_row: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +133,15 @@ class DecodeKernel(StrEnum):
 
     `flash_attention` is FlashAttention-2, on Hopper and later -3, with tiles of 64 rows;
     `flash_attention_3` is the latter's code for Ampere, too; `flashinfer` and `xqa` have tiles of
-    16 rows.
+    16 rows. `vector` uses no tensor cores: a CTA per query head multiplies on the vector pipes (the
+    masked multi-head attention of FasterTransformer and TensorRT-LLM, `fattn-vec` of llama.cpp).
     """
 
     FLASH_ATTENTION = "flash_attention"
     FLASH_ATTENTION_3 = "flash_attention_3"
     FLASHINFER = "flashinfer"
     XQA = "xqa"
+    VECTOR = "vector"
 
 
 class PrefillKernel(StrEnum):
@@ -170,7 +197,11 @@ class Engine:
     GEMMs of 8-bit activations take
     the first of `fixed_tiles` that covers their tokens, else the last, unsplit and one CTA an SM,
     as CUTLASS kernels dispatched by the number of tokens do (none: tuned).
-    `tile_set` limits what all other GEMMs are tuned over.
+    `tile_set` limits what all other GEMMs are tuned over; `vector` replaces them for few tokens.
+    With `packs_queries` a few new tokens a sequence share tiles of decode attention with the heads
+    of their group; without, more than one is prefill. With `copies_state` recurrent states are
+    gathered before their update and stored after it, not updated in place. `router_helpers` are
+    the small kernels that choosing and weighting experts takes beside one.
     """
 
     name: str
@@ -194,3 +225,7 @@ class Engine:
     grouped: GroupedKernels = GroupedKernels()
     fixed_tiles: tuple[FixedTile, ...] = ()
     tile_set: TileSet = TileSet(rows=(64, 128, 256), most_splits=32)
+    vector: VectorKernels | None = None
+    packs_queries: bool = False
+    copies_state: bool = False
+    router_helpers: int = 0

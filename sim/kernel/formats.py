@@ -3,12 +3,12 @@
 Sources of the layouts: OCP Microscaling Formats 1.0 (mxfp4: 32 values share an 8-bit scale);
 AutoAWQ/GPTQ (int4: groups of 128 with a 16-bit scale and a 4-bit zero point); llama.cpp
 `ggml-quants` (Q4_K_M: a mix of Q4_K and Q6_K blocks, 4.85 bits a weight on Llama-class models;
-Q8_0: 32 values share a 16-bit scale); DeepSeek-V3 and DeepGEMM (fp8_block: a 32-bit scale for
-128 x 128 weights and for 1 x 128 activations); gpt-fast `quantize.py` (int8_linear: one scale a
-row; int4_g32: groups of 32 with a 16-bit scale and zero point; both of every linear layer, the
-head included); llama.cpp (q4_0: 32 values share a 16-bit scale, the head is Q6_K; q4_0_qat: the
-Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0 but for the experts); NVFP4 (16
-values share an 8-bit scale).
+Q8_0: 32 values share a 16-bit scale; q2_k_m: 3.17 bits on GLM-4.7-Flash); DeepSeek-V3 and
+DeepGEMM (fp8_block: a 32-bit scale for 128 x 128 weights and for 1 x 128 activations); gpt-fast
+`quantize.py` (int8_linear: one scale a row; int4_g32: groups of 32 with a 16-bit scale and zero
+point; both of every linear layer, the head included); llama.cpp (q4_0: 32 values share a 16-bit
+scale, the head is Q6_K; q4_0_qat: the Gemma QAT files, head Q8_0; mxfp4_q8: its gpt-oss files, Q8_0
+but for the experts); NVFP4 (16 values share an 8-bit scale).
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class WeightFormat:
     `activation_bits` with their block scales (one fp32 scale a token comes on top where there are
     no blocks). `dense` is the format of all that is no expert (None: this one). Embedding table and
     LM head are in the format `head` if there is one, else in this one if `quantises_head`, else in
-    16 bits.
+    16 bits. Rows that are no multiple of `block` are stored as `unaligned`.
     """
 
     name: str
@@ -47,6 +47,13 @@ class WeightFormat:
     dense: "WeightFormat | None" = None
     quantises_head: bool = False
     head: "WeightFormat | None" = None
+    block: int = 1
+    unaligned: "WeightFormat | None" = None
+
+    def of_width(self, n_in: int) -> "WeightFormat":
+        """Return the format of a matrix with rows of `n_in` weights."""
+        whole = n_in % self.block == 0
+        return self if whole or self.unaligned is None else self.unaligned
 
     def bytes_of(self, n_weights: int) -> int:
         """Return the stored size of `n_weights` weights, scales included, rounded up."""
@@ -79,13 +86,34 @@ BF16: Final = WeightFormat(name="bf16", bits=Fraction(16), compute="bf16", quant
 Q8_0: Final = WeightFormat(
     name="q8_0", bits=Fraction(85, 10), compute="bf16", dequantised=True, quantises_head=True
 )
+# llama.cpp `tensor_type_fallback`: rows that the blocks of K-quants (256) do not divide are Q5_0 in
+# place of Q4_K, Q8_0 in place of Q6_K and Q4_0 in place of Q2_K. A sixth of Q4_K_M is Q6_K.
+_Q4_K_M_UNALIGNED: Final = WeightFormat(
+    name="q4_k_m_unaligned",
+    bits=Fraction(6),
+    compute="bf16",
+    dequantised=True,
+    quantises_head=True,
+)
+_Q4_0: Final = WeightFormat(
+    name="q4_0_plain", bits=Fraction(45, 10), compute="bf16", dequantised=True, quantises_head=True
+)
+# All but the experts of ggml-org's Nemotron-3-Super: what its 65.10 GiB leave beside experts of 4.5
+# bits.
+_BESIDE_EXPERTS: Final = WeightFormat(
+    name="q4_k_dense",
+    bits=Fraction(654, 100),
+    compute="bf16",
+    dequantised=True,
+    quantises_head=True,
+)
 _Q6_K: Final = WeightFormat(
     name="q6_k", bits=Fraction(105, 16), compute="bf16", dequantised=True, quantises_head=True
 )
 
 # gpt-fast's int8 weights are widened by Inductor's code with two conversions (int8 to float, float
 # to bf16) that run at a quarter of the FMA rate; its int4 kernel (tinygemm) unpacks, scales and
-# adds a zero point. 12 and 8 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
+# adds a zero point. 10 and 6 FLOP are what its A100 speeds of Llama-2-70B leave room for (README
 # @6ecad9b, GPTFAST-004 and -005).
 WEIGHT_FORMATS: Final = MappingProxyType(
     {
@@ -119,6 +147,25 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 compute="bf16",
                 dequantised=True,
                 quantises_head=True,
+                block=256,
+                unaligned=_Q4_K_M_UNALIGNED,
+            ),
+            WeightFormat(
+                name="q4_k",
+                bits=Fraction(45, 10),
+                compute="bf16",
+                dequantised=True,
+                dense=_BESIDE_EXPERTS,
+            ),
+            WeightFormat(
+                name="q2_k_m",
+                bits=Fraction(317, 100),
+                compute="bf16",
+                dequantised=True,
+                dequantise_flop=20,
+                quantises_head=True,
+                block=256,
+                unaligned=_Q4_0,
             ),
             Q8_0,
             WeightFormat(
@@ -140,7 +187,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=Fraction(8),
                 compute="bf16",
                 dequantised=True,
-                dequantise_flop=12,
+                dequantise_flop=10,
                 quantises_head=True,
             ),
             WeightFormat(
@@ -148,7 +195,7 @@ WEIGHT_FORMATS: Final = MappingProxyType(
                 bits=4 + Fraction(32, 32),
                 compute="bf16",
                 dequantised=True,
-                dequantise_flop=8,
+                dequantise_flop=6,
                 quantises_head=True,
             ),
             WeightFormat(

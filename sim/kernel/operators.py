@@ -75,7 +75,8 @@ class Gemm(Operator):
 class GroupedGemm(Operator):
     """One GEMM per expert: rows `tokens_per_expert[e]` of `a` times expert e's weight[n, k].
 
-    `experts` is the tensor of all experts together; an expert with no token is not read.
+    `experts` is the tensor of all experts together; an expert with no token is not read. Each token
+    of the step went to `top_k` experts.
     """
 
     tokens_per_expert: tuple[int, ...]
@@ -85,6 +86,12 @@ class GroupedGemm(Operator):
     experts: Tensor
     out: Tensor
     weight_format: WeightFormat
+    top_k: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of the step."""
+        return sum(self.tokens_per_expert) // self.top_k
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the permuted tokens and the expert weights."""

@@ -23,10 +23,11 @@ ATTENTION = (AttentionMixer, MlaMixer, SharedBlockMixer)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A component in a sublayer; `norm` if it has one of its own (Falcon's new decoder)."""
+    """A component in a sublayer, with norms of its own before (Falcon's new decoder) and after."""
 
     component: Component
     norm: Norm | None = None
+    post_norm: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Sublayer:
     """Branches that read the same stream and whose results are added to it together.
 
     One branch is the usual case; two make a parallel residual (GPT-J, Falcon, Phi-2, Command R).
-    `norm` comes before all of them, `post_norm` after, just before the addition.
+    `norm` comes before all of them, `post_norm` after their sum, just before the addition.
     """
 
     name: str
@@ -45,6 +46,9 @@ class Sublayer:
     def norms(self) -> Iterator[tuple[str, Norm]]:
         """Yield every norm with its name in the layer."""
         yield from self.entry_norms()
+        for number, branch in enumerate(self.branches):
+            if branch.post_norm is not None:
+                yield f"{self.name}_post_norm_{number}", branch.post_norm
         if self.post_norm is not None:
             yield f"{self.name}_post_norm", self.post_norm
 

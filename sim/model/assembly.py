@@ -135,10 +135,13 @@ def _emit_sublayer(emitter: Emitter, sublayer: Sublayer, *, hidden: int) -> None
         branch.component.emit(emitter, x)
         for branch, x in zip(sublayer.branches, inputs, strict=True)
     )
+    name = f"{sublayer.name}_post_norm"
+    for number, (branch, out) in enumerate(zip(sublayer.branches, outs, strict=True)):
+        if branch.post_norm is not None:
+            emitter.norm(branch.post_norm, f"{name}_{number}", out, out, part="norm")
     if sublayer.post_norm is not None:
-        name = f"{sublayer.name}_post_norm"
-        for out in outs:
-            emitter.norm(sublayer.post_norm, name, out, out, part="norm")
+        outs = _summed(emitter, sublayer.name, outs)
+        emitter.norm(sublayer.post_norm, name, outs[0], outs[0], part="norm")
     stream = emitter.activation(RESIDUAL, hidden)
     emitter.elementwise(
         "residual_add",
@@ -148,6 +151,20 @@ def _emit_sublayer(emitter: Emitter, sublayer: Sublayer, *, hidden: int) -> None
         writes=(stream,),
         flop=emitter.shape.tokens * hidden * len(outs),
     )
+
+
+def _summed(emitter: Emitter, name: str, outs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    if len(outs) == 1:
+        return outs
+    emitter.elementwise(
+        "residual_add",
+        f"{name}_branch_add",
+        part="norm",
+        reads=outs,
+        writes=(outs[0],),
+        flop=(outs[0].size_bytes // PLAIN_BYTES) * (len(outs) - 1),
+    )
+    return (outs[0],)
 
 
 def quantise_behind_norm(

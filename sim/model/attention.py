@@ -37,7 +37,9 @@ class AttentionMixer(WithoutState):
 
     `n_in` and `n_out` are the widths it reads and writes; `window` None sees everything;
     `rotary_dim` 0 means no rotary embedding; `output_gate` multiplies the result by a sigmoid of
-    a second query-sized projection (Qwen3-Next); `sinks` is one learnt logit per head (gpt-oss).
+    a second query-sized projection (Qwen3-Next); `sinks` is one learnt logit per head (gpt-oss);
+    with `keys_as_values` one projection makes both, which are cached apart, as only keys rotate
+    (Gemma 4).
     """
 
     n_in: int
@@ -52,6 +54,7 @@ class AttentionMixer(WithoutState):
     qk_norm: QkNorm = QkNorm.NONE
     sinks: bool = False
     output_gate: bool = False
+    keys_as_values: bool = False
 
     @property
     def q_width(self) -> int:
@@ -63,14 +66,15 @@ class AttentionMixer(WithoutState):
         """Return the width of all keys (and of all values)."""
         return self.n_kv_heads * self.head_dim
 
-    def _projections(self) -> tuple[Matrix, Matrix, Matrix]:
+    def _projections(self) -> tuple[Matrix, ...]:
         gated_q = self.q_width * (2 if self.output_gate else 1)
         widths = {"q": gated_q, "k": self.kv_width, "v": self.kv_width}
-        q, k, v = (
+        if self.keys_as_values:
+            del widths["v"]
+        return tuple(
             Matrix(name=name, n_out=width, n_in=self.n_in, bias=self.qkv_bias)
             for name, width in widths.items()
         )
-        return q, k, v
 
     def _output(self) -> Matrix:
         return Matrix(name="o", n_out=self.n_out, n_in=self.q_width, bias=self.o_bias)
@@ -104,7 +108,8 @@ class AttentionMixer(WithoutState):
 
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append projections, rotation, cache write, attention and output projection."""
-        q, k, v = emitter.projections("qkv", self._projections(), x, part=PART)
+        q, k, *values = emitter.projections("qkv", self._projections(), x, part=PART)
+        v = values[0] if values else k
         q = part_of(q, emitter.shape.tokens * self.q_width * PLAIN_BYTES)
         self._emit_qk_norm(emitter, q, k)
         self._emit_rope(emitter, q, k)
@@ -143,9 +148,13 @@ class AttentionMixer(WithoutState):
             flop=ROPE_FLOP * rotated * (self.n_q_heads + self.n_kv_heads),
         )
 
+    def _read_window(self, emitter: Emitter) -> int | None:
+        return None if self.window is None else self.window + emitter.shape.window_slack
+
     def _emit_kv_append(self, emitter: Emitter, k: Tensor, v: Tensor) -> Tensor:
         shape = emitter.shape
-        visible = shape.batch * visible_tokens(shape.context, shape.q_len, self.window)
+        window = self._read_window(emitter)
+        visible = shape.batch * visible_tokens(shape.context, shape.q_len, window)
         kv = Tensor(
             name="kv", size_bytes=self._kv_bytes(shape.kv_format, visible), traffic=Traffic.KV
         )
@@ -174,7 +183,7 @@ class AttentionMixer(WithoutState):
                 n_kv_heads=self.n_kv_heads,
                 qk_dim=self.head_dim,
                 v_dim=self.head_dim,
-                window=self.window,
+                window=self._read_window(emitter),
                 q=q,
                 kv=kv,
                 out=out,

@@ -26,8 +26,9 @@ NORM_FLOP = 4
 class StepShape:
     """What one forward pass looks like: who is in it and in which formats.
 
-    `context` counts the tokens visible to the last new token, itself included. Raises ValueError
-    if there is no token or the context is shorter than the new tokens.
+    `context` counts the tokens visible to the last new token, itself included. `window_slack` are
+    the tokens that the cache of a windowed layer holds beyond its window and attention reads and
+    masks. Raises ValueError if there is no token or the context is shorter than the new tokens.
     """
 
     batch: int
@@ -36,6 +37,7 @@ class StepShape:
     weight_format: WeightFormat
     kv_format: KvFormat
     merge_projections: bool
+    window_slack: int = 0
 
     def __post_init__(self) -> None:
         """Check that the numbers describe a step."""
@@ -194,7 +196,7 @@ class Emitter:
 
     def grouped_gemm(self, experts: Experts, a: Tensor, out: str, *, part: str) -> Tensor:
         """Append one GEMM per expert over the permuted tokens."""
-        weight_format = self.shape.weight_format
+        weight_format = self.shape.weight_format.of_width(experts.n_in)
         rows = sum(self.routing_draw)
         target = self.activation(out, experts.n_out, rows=rows)
         self.add(
@@ -205,9 +207,10 @@ class Emitter:
                 n=experts.n_out,
                 k=experts.n_in,
                 a=self._ready(a, weight_format, rows=rows, part=part),
-                experts=experts.tensor(weight_format),
+                experts=experts.tensor(self.shape.weight_format),
                 out=target,
                 weight_format=weight_format,
+                top_k=experts.top_k,
             )
         )
         return target

@@ -22,6 +22,10 @@ class Moe(Stateless):
     `correction_bias` is DeepSeek-V3's per-expert score offset (a buffer, not a weight);
     `n_group` and `topk_group` limit the choice to some groups of experts, which costs router
     arithmetic only; `shared_gate` scales the shared experts by a sigmoid per token.
+    Experts of a `latent` width read and write vectors of that width, which one projection for all
+    of them makes and another widens again (Nemotron 3's LatentMoE; the router and the shared
+    experts see the whole width). `router_scale` is a weight per channel before the router and one
+    per expert behind it (Gemma 4).
     """
 
     hidden: int
@@ -36,6 +40,28 @@ class Moe(Stateless):
     topk_group: int = 1
     shared_width: int = 0
     shared_gate: bool = False
+    latent: int | None = None
+    router_scale: bool = False
+
+    @property
+    def _expert_hidden(self) -> int:
+        return self.hidden if self.latent is None else self.latent
+
+    def _latent_down(self) -> tuple[Matrix, ...]:
+        if self.latent is None:
+            return ()
+        return (Matrix(name="latent_down", n_out=self.latent, n_in=self.hidden),)
+
+    def _latent_up(self) -> tuple[Matrix, ...]:
+        if self.latent is None:
+            return ()
+        return (Matrix(name="latent_up", n_out=self.hidden, n_in=self.latent),)
+
+    def _router_scales(self) -> tuple[Vector, ...]:
+        if not self.router_scale:
+            return ()
+        channel = Vector(name="router.scale", size=self.hidden)
+        return (channel, Vector(name="router.expert_scale", size=self.n_experts))
 
     def _router(self) -> Matrix:
         return Matrix(
@@ -63,10 +89,10 @@ class Moe(Stateless):
     def _up(self) -> Experts:
         """Return gate and up together: every grouped GEMM in use runs them as one."""
         name, factor = ("gate_up", 2) if self.gated else ("up", 1)
-        return self._experts(name, factor * self.width, self.hidden)
+        return self._experts(name, factor * self.width, self._expert_hidden)
 
     def _down(self) -> Experts:
-        return self._experts("down", self.hidden, self.width)
+        return self._experts("down", self._expert_hidden, self.width)
 
     def _shared(self) -> DenseMlp | None:
         if not self.shared_width:
@@ -88,7 +114,10 @@ class Moe(Stateless):
         """Yield router, routed experts and shared experts."""
         yield self._router()
         yield from self._correction()
+        yield from self._router_scales()
+        yield from self._latent_down()
         yield from (self._up(), self._down())
+        yield from self._latent_up()
         shared = self._shared()
         if shared is not None:
             yield from shared.parameters()
@@ -103,12 +132,14 @@ class Moe(Stateless):
         check_counts(draw, tokens=tokens, n_experts=self.n_experts, top_k=self.top_k)
         shared = self._emit_shared(emitter, x)
         routing = self._emit_routing(emitter, x)
+        for matrix in self._latent_down():
+            x = emitter.gemm(matrix, x, "expert_latent", part=PART)
         permuted = self._emit_permute(emitter, x, routing)
         up = emitter.grouped_gemm(self._up(), permuted, "expert_up", part=PART)
         values = tokens * self.top_k * self.width
         hidden = emit_activation(emitter, (up,), values, prefix="expert_", part=PART)
         down = emitter.grouped_gemm(self._down(), hidden, "expert_out", part=PART)
-        return self._emit_combine(emitter, (down, routing, *shared))
+        return self._emit_result(emitter, (down, routing), shared)
 
     def _emit_shared(self, emitter: Emitter, x: Tensor) -> tuple[Tensor, ...]:
         shared = self._shared()
@@ -138,7 +169,7 @@ class Moe(Stateless):
             "router_topk",
             "router_topk",
             part=PART,
-            reads=(logits, *(emitter.stored(vector) for vector in self._correction())),
+            reads=(logits, *map(emitter.stored, (*self._correction(), *self._router_scales()))),
             writes=(routing,),
             flop=passes * tokens * self.n_experts,
             sfu=tokens * self.n_experts,
@@ -147,12 +178,33 @@ class Moe(Stateless):
 
     def _emit_permute(self, emitter: Emitter, x: Tensor, routing: Tensor) -> Tensor:
         rows = emitter.shape.tokens * self.top_k
-        permuted = emitter.activation("permuted", self.hidden, rows=rows)
+        permuted = emitter.activation("permuted", self._expert_hidden, rows=rows)
         emitter.elementwise("permute", "permute", part=PART, reads=(x, routing), writes=(permuted,))
         return permuted
 
-    def _emit_combine(self, emitter: Emitter, reads: tuple[Tensor, ...]) -> Tensor:
-        out = emitter.activation("ffn_out", self.hidden)
+    def _emit_result(
+        self, emitter: Emitter, routed: tuple[Tensor, ...], shared: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Append the combination; latent results are widened before shared ones are added."""
+        if self.latent is None:
+            return self._emit_combine(emitter, "ffn_out", (*routed, *shared))
+        combined = self._emit_combine(emitter, "expert_latent_out", routed)
+        (matrix,) = self._latent_up()
+        out = emitter.gemm(matrix, combined, "ffn_out", part=PART)
+        if shared:
+            values = out.size_bytes // PLAIN_BYTES
+            emitter.elementwise(
+                "residual_add",
+                "shared_add",
+                part=PART,
+                reads=(out, *shared),
+                writes=(out,),
+                flop=values,
+            )
+        return out
+
+    def _emit_combine(self, emitter: Emitter, name: str, reads: tuple[Tensor, ...]) -> Tensor:
+        out = emitter.activation(name, self._expert_hidden)
         values = out.size_bytes // PLAIN_BYTES
         emitter.elementwise(
             "combine",

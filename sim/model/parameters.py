@@ -73,7 +73,7 @@ class Matrix:
         """Return the format this matrix is stored in when the model is in `weight_format`."""
         if not self.quantised:
             return plain_format(weight_format)
-        dense = weight_format.dense or weight_format
+        dense = (weight_format.dense or weight_format).of_width(self.n_in)
         if not self.is_head:
             return dense
         return dense.head or (dense if dense.quantises_head else plain_format(weight_format))
@@ -113,7 +113,7 @@ class Experts:
 
     def tensor(self, weight_format: WeightFormat) -> Tensor:
         """Return the tensor of all experts together, biases (16 bits) behind the weights."""
-        weights = weight_format.bytes_of(self.count * self.n_out * self.n_in)
+        weights = weight_format.of_width(self.n_in).bytes_of(self.count * self.n_out * self.n_in)
         bias = self.count * self.n_out * PLAIN_BYTES if self.bias else 0
         return Tensor(
             name=f"{self.name}.weight", size_bytes=weights + bias, traffic=Traffic.EXPERTS

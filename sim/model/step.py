@@ -87,6 +87,7 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
     kv_format: KvFormat,
     merge_projections: bool,
     routing_draws: Draws = (),
+    window_slack: int = 0,
 ) -> StepGraph:
     """Return one forward pass of `batch` sequences with `q_len` new tokens each.
 
@@ -102,6 +103,7 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
         weight_format=weight_format,
         kv_format=kv_format,
         merge_projections=merge_projections,
+        window_slack=window_slack,
     )
     layers = _layer_blocks(model, shape, routing_draws)
     blocks = (embedding_block(model, shape), *layers, head_block(model, shape))

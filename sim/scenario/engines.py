@@ -8,13 +8,32 @@ from pydantic import Field
 
 from sim.checking import Checker, Cited, Count, Duration, Table, one_of
 from sim.errors import EngineError, InputError
-from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
+from sim.kernel.engine import (
+    AttentionVariant,
+    DecodeKernel,
+    Engine,
+    LatentVariant,
+    LaunchMode,
+    VectorKernels,
+)
 from sim.kernel.operators import ELEMENTWISE_KINDS
 from sim.resources import display, find_file, named_files
 from sim.toml_source import TomlSource, read_toml
 
 _Kind = Annotated[str, one_of("element-wise kind", ELEMENTWISE_KINDS)]
 _Chain = Annotated[list[_Kind], Field(min_length=2)]
+
+
+class _Vector(Table):
+    most_tokens: Count
+    most_plain_tokens: Count
+    most_grouped_tokens: Count
+    tokens_a_pass: Count
+    unpack_flop: Annotated[int, Field(ge=0)]
+    product_flop: Count
+    quantises: bool
+    regroups: bool
+    warp_a_row: bool
 
 
 class _Profile(Table):
@@ -26,6 +45,14 @@ class _Profile(Table):
     host_time_per_sequence: Cited[Duration] | None = None
     kv_block_tokens: Count
     note: str = ""
+    decode: Annotated[str, one_of("decode kernel", tuple(DecodeKernel))] = (
+        DecodeKernel.FLASH_ATTENTION
+    )
+    latent: Annotated[str, one_of("latent variant", tuple(LatentVariant))] = LatentVariant.FLASH_MLA
+    packs_queries: bool = False
+    copies_state: bool = False
+    router_helpers: Annotated[int, Field(ge=0)] = 0
+    vector_kernels: _Vector | None = None
 
 
 def available_engines(search_dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -64,4 +91,14 @@ def _engine_of(source: TomlSource, *, name: str) -> Engine:
             profile.host_time_per_sequence.value if profile.host_time_per_sequence else 0
         ),
         note=profile.note,
+        decode=DecodeKernel(profile.decode),
+        latent=LatentVariant(profile.latent),
+        packs_queries=profile.packs_queries,
+        copies_state=profile.copies_state,
+        router_helpers=profile.router_helpers,
+        vector=_vector_of(profile.vector_kernels),
     )
+
+
+def _vector_of(table: _Vector | None) -> VectorKernels | None:
+    return None if table is None else VectorKernels(**table.model_dump())

@@ -4,6 +4,7 @@ Each engine is one profile of `scenarios/engines`, shared by all its rows. A row
 the prefill gets the prefill simulated and added. The `value` of a row is in its own `metric`.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -29,18 +30,24 @@ from sim.run.step import run_step
 from sim.scenario.engines import load_engine
 from sim.units import PS_PER_S
 
+# Apple's GPUs, which llama.cpp drives through Metal.
+_APPLE: Final = re.compile(r"M\d")
 # How engines of the table begin, and the profile that describes them.
 _ENGINES: Final = (
     ("gpt-fast", "gpt_fast"),
     ("LMDeploy", "lmdeploy"),
+    ("TensorRT-LLM v0.7", "tensorrt_llm_xqa"),
     ("TensorRT-LLM", "tensorrt_llm"),
     ("ThunderKittens", "megakernel"),
-    ("llama.cpp no CUDA graph", "llama_cpp_stream"),
+    ("llama.cpp no CUDA graph", "llama_cpp_2024_stream"),
+    ("llama.cpp CUDA graph", "llama_cpp_2024"),
     ("llama.cpp", "llama_cpp"),
     ("vLLM", "vllm"),
     ("MLC-LLM", "cuda_graph"),
     ("llm-awq", "eager"),
 )
+# Profiles whose CUDA graphs are for a single token, and what runs several.
+_WITHOUT_GRAPH: Final = MappingProxyType({"llama_cpp": "llama_cpp_stream"})
 # Weight formats whose name in the table is not the format's own; None: not stated precisely.
 _FORMATS: Final = MappingProxyType(
     {
@@ -49,6 +56,8 @@ _FORMATS: Final = MappingProxyType(
         "MXFP4(moe)": "mxfp4_q8",
         "Q4_0": "q4_0",
         "Q4_0(QAT)": "q4_0_qat",
+        "Q2_K_M": "q2_k_m",
+        "Q4_K": "q4_k",
         "Q4_K_M": "q4_k_m",
         "Q8_0": "q8_0",
     }
@@ -69,7 +78,12 @@ _MODELS: Final = MappingProxyType(
 # llama-bench and llama-batched-bench feed random token ids. What a model makes of them routes to
 # few experts: from 4 to 32 sequences their steps grow by half of what uniform routing would read.
 # One Zipf exponent fits gpt-oss-20b, gpt-oss-120b and Qwen3-30B-A3B on DGX Spark (build 7941).
-_RANDOM_TOKENS_EXPONENT: Final = 1.2
+# Routers with a correction bias, which training moves until the load is balanced (DeepSeek-V3,
+# arXiv 2412.19437, section 2.1.2), are taken as uniform: Nemotron-3-Super grows as such.
+_RANDOM_TOKENS_EXPONENT: Final = 1.4
+# Microbatch of llama.cpp by default, and of the runs published in its folder `benches`.
+_MICROBATCH: Final = 512
+_BENCHES_MICROBATCH: Final = 2048
 _ROUTING_SEED: Final = 0
 _DRAWS: Final = 2
 
@@ -78,25 +92,27 @@ _DRAWS: Final = 2
 class StepCase:
     """One decode step of `batch` sequences that bring `q_len` tokens each.
 
-    If `prompt_len` is not 0, the time is that of a whole run: the prefill and `output_len - 1`
-    decode steps at the middle context. `metric` is step_ms, tok_s_total or tok_s_per_user.
+    A router's choice follows a Zipf law of `exponent`, 0 for uniform. If `prompt_len` is not 0, the
+    time is that of a whole run: the prefill and `output_len - 1` decode steps at the middle
+    context. `metric` is step_ms, tok_s_total or tok_s_per_user.
     """
 
     model: str
-    engine: str
+    engine: Engine
     weights: str
     kv: str
     batch: int
     q_len: int
     context: int
     metric: str
-    routing: str = "uniform"
+    exponent: float = 0.0
+    window_slack: int = 0
     prompt_len: int = 0
     output_len: int = 0
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated value in the row's metric."""
-        device = Device(gpu=Gpu(spec=chip), engine=_engine(self.engine), memo=memo)
+        device = Device(gpu=Gpu(spec=chip), engine=self.engine, memo=memo)
         step_s = run_step(self._decode(), device).time_ps / PS_PER_S
         if not self.prompt_len:
             return self._in_metric(step_s)
@@ -128,8 +144,9 @@ class StepCase:
             context=context,
             weight_format=WEIGHT_FORMATS[self.weights],
             kv_format=KV_FORMATS[self.kv],
-            merge_projections=_engine(self.engine).merge_projections,
-            routing_draws=_draws(model, self.routing, self.batch * q_len),
+            merge_projections=self.engine.merge_projections,
+            routing_draws=_draws(model, self.exponent, self.batch * q_len),
+            window_slack=self.window_slack,
         )
 
     def _in_metric(self, step_s: float) -> float:
@@ -154,23 +171,39 @@ def step_case(row: Row) -> StepCase:
     q_len = tokens if together else 1
     return StepCase(
         model=_model_name(row["model"]),
-        engine=_engine_name(row["engine"]),
+        engine=_engine(_engine_name(row, tokens)),
         weights=_weights(row["weight_format"], row["engine"]),
         kv="fp8" if row["kv_dtype"].startswith("fp8") else "bf16",
         batch=1 if together else tokens,
         q_len=q_len,
         context=max(q_len, number(row, "context_mid") or number(row, "output_len") // 2 or 64),
         metric=row["metric"],
-        routing="zipf" if row["engine"].startswith("llama.cpp") else "uniform",
+        exponent=_RANDOM_TOKENS_EXPONENT if row["engine"].startswith("llama.cpp") else 0.0,
+        window_slack=_window_slack(row, together, tokens),
         prompt_len=number(row, "prompt_len") if in_run else 0,
         output_len=number(row, "output_len") if in_run else 0,
     )
 
 
-def _engine_name(text: str) -> str:
+def _window_slack(row: Row, together: bool, tokens: int) -> int:
+    """Return what llama.cpp's cache of a windowed layer holds beyond the window: a microbatch.
+
+    `llama_kv_cache_iswa` sizes it so; the CUDA kernels read all of it and mask.
+    """
+    if not row["engine"].startswith("llama.cpp") or _APPLE.match(row["gpu"]):
+        return 0
+    if together:
+        return tokens
+    return _BENCHES_MICROBATCH if "benches/" in row["source"] else _MICROBATCH
+
+
+def _engine_name(row: Row, tokens: int) -> str:
+    text = row["engine"]
+    if text.startswith("llama.cpp") and _APPLE.match(row["gpu"]):
+        return "llama_cpp_metal"
     for start, name in _ENGINES:
         if text.startswith(start):
-            return name
+            return _WITHOUT_GRAPH.get(name, name) if tokens > 1 else name
     raise UnpredictableError(f"no engine profile for {text}")
 
 
@@ -204,9 +237,10 @@ def _engine(name: str) -> Engine:
     return load_engine(name, engine_dirs())
 
 
-def _draws(model: Model, routing: str, tokens: int) -> tuple[tuple[int, ...], ...]:
+def _draws(model: Model, exponent: float, tokens: int) -> tuple[tuple[int, ...], ...]:
     if model.moe is None:
         return ()
+    routing = "zipf" if exponent and not model.moe.correction_bias else "uniform"
     rng = np.random.default_rng([_ROUTING_SEED, tokens])
     return tuple(
         draw_routing(
@@ -215,7 +249,7 @@ def _draws(model: Model, routing: str, tokens: int) -> tuple[tuple[int, ...], ..
             n_experts=model.moe.n_experts,
             top_k=model.moe.top_k,
             rng=rng,
-            exponent=_RANDOM_TOKENS_EXPONENT,
+            exponent=exponent,
         )
         for _ in range(_DRAWS)
     )

@@ -1,6 +1,7 @@
 """Lowering: one operator becomes the kernel sequences that an engine could run on a chip."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sim.errors import InvariantError
 from sim.kernel.engine import Engine
@@ -9,6 +10,7 @@ from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gather import lower_gather
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.matvec import lower_matvec, takes_vector
 from sim.kernel.lower.mixed import lower_mixed
 from sim.kernel.lower.mla import lower_mla
 from sim.kernel.lower.recurrent import lower_state_update
@@ -36,17 +38,14 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
     (a grouped GEMM without tokens) yields nothing.
     """
     match op:
-        case Gemm():
-            yield from gemm_candidates(op, target, engine.fixed_tiles, engine.tile_set)
-        case GroupedGemm():
-            found = grouped_candidates(op, target, engine.grouped_tile, engine.grouped)
-            yield from ((kernel,) for kernel in found)
+        case Gemm() | GroupedGemm():
+            yield from _multiplications(op, target, engine)
         case Attention() | MixedAttention() | MlaAttention():
             yield from _attention(op, target, engine)
         case Elementwise():
-            yield (_elementwise(op, target, engine),)
+            yield (*_helpers(op, target, engine), _elementwise(op, target, engine))
         case StateUpdate():
-            yield (lower_state_update(op, target),)
+            yield lower_state_update(op, target, copied=engine.copies_state)
         case ChunkedScan():
             yield lower_scan(op, target, engine.scan)
         case _:
@@ -63,6 +62,26 @@ def _attention(
             yield lower_mixed(op, target, engine)
         case MlaAttention():
             yield from lower_mla(op, target, engine.latent)
+
+
+def _multiplications(
+    op: Gemm | GroupedGemm, target: Target, engine: Engine
+) -> Iterator[tuple[Kernel, ...]]:
+    if engine.vector is not None and takes_vector(op, engine.vector):
+        yield lower_matvec(op, target, engine.vector)
+    elif isinstance(op, Gemm):
+        yield from gemm_candidates(op, target, engine.fixed_tiles, engine.tile_set)
+    else:
+        found = grouped_candidates(op, target, engine.grouped_tile, engine.grouped)
+        yield from ((kernel,) for kernel in found)
+
+
+def _helpers(op: Elementwise, target: Target, engine: Engine) -> Iterator[Kernel]:
+    """Yield the small kernels that choosing experts takes beside the choice itself."""
+    if op.kind == "router_topk":
+        whole = lower_elementwise(op, target)
+        for number in range(engine.router_helpers):
+            yield replace(whole, name=f"router_helper{number}", flop=0)
 
 
 def _elementwise(op: Elementwise, target: Target, engine: Engine) -> Kernel:

@@ -28,6 +28,8 @@ BLOCK_TOKENS = 128
 # sequence of 16 tokens with append and gaps; 206 us for 8,192 CTAs of context 16).
 _CTA_ROUND_TRIPS = 9
 _SETUP_ROUND_TRIPS = 8
+# Query rows of the largest decode tile that packs several tokens (llama.cpp `ncols1 * ncols2`).
+_MOST_PACKED_ROWS = 64
 # Queries per CTA in prefill.
 BLOCK_QUERIES = 128
 _MAX_SPLITS = 128
@@ -48,7 +50,7 @@ def _partials(name: str, size_bytes: int) -> Segment:
 
 def lower_attention(op: Attention, target: Target, engine: Engine) -> Iterator[tuple[Kernel, ...]]:
     """Yield the kernel sequences of one attention operator; there is one per variant."""
-    if op.q_len > 1:
+    if op.q_len > 1 and not _packs(op, engine):
         main = lower_prefill(op, target, engine.prefill)
         yield scheduled_prefill(op, main, engine) if target.bulk_copy else (main,)
     elif engine.attention is AttentionVariant.NAIVE:
@@ -56,6 +58,12 @@ def lower_attention(op: Attention, target: Target, engine: Engine) -> Iterator[t
     else:
         split_kv = engine.attention is AttentionVariant.FLASH_DECODING
         yield lower_decode(op, target, engine, split_kv=split_kv)
+
+
+def _packs(op: Attention, engine: Engine) -> bool:
+    """Tell whether the new tokens of a sequence fit the rows of a decode tile with their group."""
+    rows = op.q_len * op.n_q_heads // op.n_kv_heads
+    return engine.packs_queries and op.context > op.q_len and rows <= _MOST_PACKED_ROWS
 
 
 def _visible(op: Attention) -> int:

@@ -36,14 +36,16 @@ def lower_decode(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one decode attention: helpers, the attention itself, the merge."""
     tile = decode_tile(op, target, engine.decode)
-    tiles = op.batch * op.n_q_heads // tile.heads
+    tiles = op.batch * op.n_q_heads * op.q_len // tile.heads
     blocks = ceil_div(visible_tokens(op), tile.keys)
     # FlashAttention-2's heuristic reckons with two CTAs an SM whatever fits.
     slots = 1 if target.bulk_copy else 2
+    if engine.decode is DecodeKernel.VECTOR:
+        slots = tile.ctas_per_sm
     split = choose_splits(tiles, blocks, target.sm_count * slots) if split_kv else 1
     split = min(split, engine.decode_splits)
     merges = split > 1 and not tile.merges_inside
-    partial_bytes = op.batch * op.n_q_heads * (op.v_dim + 1) * 4 * split
+    partial_bytes = op.batch * op.n_q_heads * op.q_len * (op.v_dim + 1) * 4 * split
     out = partials(partial_bytes) if merges else segment_of(op.out)
     main = _attention(op, target, tile, out, split)
     before = tuple(_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
@@ -68,16 +70,16 @@ def scheduled_prefill(op: Attention, main: Kernel, engine: Engine) -> tuple[Kern
 
 
 def visible_tokens(op: Attention) -> int:
-    """Return how many cached tokens the new one sees."""
-    return op.context if op.window is None else min(op.context, op.window)
+    """Return how many cached tokens some new one sees."""
+    return op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
 
 
 def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int) -> Kernel:
-    tiles = op.batch * op.n_q_heads // tile.heads
+    tiles = op.batch * op.n_q_heads * op.q_len // tile.heads
     share = ceil_div(visible_tokens(op), split)
     computed = ceil_div(share, tile.keys) * tile.keys
     per_key = 2 * (op.qk_dim + op.v_dim) + SOFTMAX_TENSOR_FLOP
-    sharers = op.n_q_heads // op.n_kv_heads // tile.heads
+    sharers = op.n_q_heads // op.n_kv_heads * op.q_len // tile.heads
     read_bytes = ceil_div(op.kv_read_bytes * sharers, tiles * split)
     # A block is widened whole.
     widened = computed * (op.qk_dim + op.v_dim)

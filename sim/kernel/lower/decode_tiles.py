@@ -34,6 +34,10 @@ _XQA_BLOCK_STEPS = 20
 # fp8 keys and values that are widened to 16 bits before the multiply: unpack, convert at a quarter
 # of the rate, scale (L40S: 30 us more for 100 MB in L2 than their bf16 twins).
 _WIDEN_FLOP = 24
+# Vector kernels: blocks of 128 threads; a 16-bit value is widened, multiplied and added.
+_VECTOR_KEYS = 64
+VECTOR_CTAS_PER_SM = 8
+_VECTOR_FLOP = 4
 # FlashAttention-3 multiplies fp8 as it is, but must transpose V through shared memory: long caches
 # take 1.5, 2 and 3 times their products with heads of 64, 128 and 256 (H100).
 _TRANSPOSED_HEAD = 128
@@ -83,11 +87,13 @@ class DecodeTile:
 
 def decode_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
     """Return the tile that a decode kernel takes for this operator on this chip."""
+    if kernel is DecodeKernel.VECTOR:
+        return _vector_tile(op)
     if kernel in (DecodeKernel.FLASHINFER, DecodeKernel.XQA):
         return _narrow_tile(op, target, kernel)
     if target.bulk_copy:
         return _hopper_tile(op)
-    group = op.n_q_heads // op.n_kv_heads
+    group = op.n_q_heads // op.n_kv_heads * op.q_len
     large = target.shared_memory_bytes >= _LARGE_SHARED_MEMORY
     narrow, usual = op.qk_dim <= _NARROW_HEAD, op.qk_dim <= _USUAL_HEAD
     if large and kernel is DecodeKernel.FLASH_ATTENTION_3:
@@ -110,7 +116,7 @@ def decode_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTi
 
 def _hopper_tile(op: Attention) -> DecodeTile:
     """Return FlashAttention-3's tile; fp8 values are transposed in shared memory."""
-    group = op.n_q_heads // op.n_kv_heads
+    group = op.n_q_heads // op.n_kv_heads * op.q_len
     keys = 128 if op.qk_dim <= _USUAL_HEAD else 80
     return DecodeTile(
         rows=ceil_div(group, 64) * 64,
@@ -123,13 +129,25 @@ def _hopper_tile(op: Attention) -> DecodeTile:
     )
 
 
+def _vector_tile(op: Attention) -> DecodeTile:
+    """Return the grid of a kernel without tensor cores: a CTA per query head."""
+    return DecodeTile(
+        rows=0,
+        keys=_VECTOR_KEYS,
+        ctas_per_sm=VECTOR_CTAS_PER_SM,
+        heads=1,
+        trips=_FLASHINFER,
+        vector_flop_per_value=_WIDEN_FLOP if is_fp8(op) else _VECTOR_FLOP,
+    )
+
+
 def _narrow_tile(op: Attention, target: Target, kernel: DecodeKernel) -> DecodeTile:
     """Return the tile of FlashInfer and XQA: as many rows as a group needs.
 
     Their CTAs take turns on an SM. TensorRT-LLM has no XQA for heads that share no keys, nor for
     heads of 64 before Hopper, and runs a CTA per query head there.
     """
-    group = op.n_q_heads // op.n_kv_heads
+    group = op.n_q_heads // op.n_kv_heads * op.q_len
     xqa = kernel is DecodeKernel.XQA
     apart = xqa and not target.bulk_copy and op.qk_dim <= _NARROW_HEAD
     quick = xqa and target.bulk_copy and is_fp8(op)

@@ -8,6 +8,7 @@ Three kernels that engines run (docs/decisions/0015):
   as 64 query rows. Each CTA owns 256 of the 512 output columns and works out all scores for
   itself. Its loop steps through 64 of 576 columns at a time with two buffers and two barriers a
   step, and fetches Q again for each block of keys. It does not split the context.
+- Vector (llama.cpp on Apple's GPUs): a group of threads per head and part of the context.
 - Grouped (the Triton kernel of SGLang and vLLM): 16 heads a CTA, a fixed number of splits.
 """
 
@@ -65,6 +66,12 @@ _GROUPED_MOST_SPLITS = 64
 _GROUPED_ROUND_TRIPS = 45
 _GROUPED_STEPS = 28
 
+# Vector kernel (`kernel_flash_attn_ext_vec` of llama.cpp): tokens of a step, groups of threads an
+# SM, and what a 16-bit value takes to be widened, multiplied and added.
+_VECTOR_TOKENS = 32
+_VECTOR_CTAS_PER_SM = 8
+_VECTOR_FLOP = 4
+
 
 def lower_mla(
     op: MlaAttention, target: Target, variant: LatentVariant = LatentVariant.FLASH_MLA
@@ -73,6 +80,8 @@ def lower_mla(
     match variant:
         case LatentVariant.TILED:
             yield (_tiled(op, target),)
+        case LatentVariant.VECTOR:
+            yield _vector(op, target)
         case LatentVariant.GROUPED:
             yield _split(op, target, _grouped_grid(op))
         case _:
@@ -195,6 +204,45 @@ def _split(op: MlaAttention, target: Target, grid: _Grid) -> tuple[Kernel, ...]:
         setup_round_trips=_SETUP_ROUND_TRIPS,
     )
     return (main,) if grid.split == 1 else (main, _combine(op, out, grid.split))
+
+
+def _vector(op: MlaAttention, target: Target) -> tuple[Kernel, ...]:
+    """Return a kernel over (sequence, head, split): all heads read the same latents, from L2.
+
+    Keys are the latents with their rotary part, values the latents: read one after the other.
+    """
+    queries = op.batch * op.n_heads * op.q_len
+    places = target.sm_count * _VECTOR_CTAS_PER_SM
+    split = max(1, min(places // queries, ceil_div(op.context, _VECTOR_TOKENS)))
+    out = _partials(queries * (op.kv_lora + 1) * 4 * split) if split > 1 else segment_of(op.out)
+    width = op.kv_lora + op.rope_dim
+    keys = ceil_div(op.kv_read_bytes, op.batch * split)
+    values = keys * op.kv_lora // width
+    phase = Phase(
+        round_trips=_CTA_ROUND_TRIPS,
+        loads=(
+            Load(segment=0, size_bytes=keys + values, sharers=2 * op.n_heads * op.q_len),
+            Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, queries), sharers=split),
+        ),
+        vector_flop=_VECTOR_FLOP * (width + op.kv_lora) * ceil_div(op.context, split),
+        sfu_ops=ceil_div(op.context, split),
+        stores=(Store(segment=2, size_bytes=ceil_div(out.size_bytes, queries * split)),),
+    )
+    kind = CtaKind(
+        count=queries * split,
+        phases=(phase,),
+        buffer_bytes=target.shared_memory_bytes // _VECTOR_CTAS_PER_SM,
+    )
+    main = Kernel(
+        name=f"mla_vector_split{split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(kind,),
+        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
+        ctas_per_sm=_VECTOR_CTAS_PER_SM,
+        flop=operator_flop(op),
+    )
+    return (main,) if split == 1 else (main, _combine(op, out, split))
 
 
 def _compute(op: MlaAttention, target: Target) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import segment_of
-from sim.kernel.operators import StateUpdate, Tensor
+from sim.kernel.operators import StateUpdate, Tensor, Traffic
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
 from sim.units import ceil_div
@@ -35,6 +35,8 @@ _SMALL_TILE_BYTES = 2 * 1024
 _MANY_WAVES = 6
 # Tiles beyond so many waves are simulated several to a CTA.
 _MOST_WAVES = 48
+_MOST_STATE_CTAS_PER_SM = 256
+_COPIED_BYTES = 8 * 1024
 # Instruction and constant caches start cold.
 _SETUP_ROUND_TRIPS = 4
 
@@ -67,8 +69,43 @@ def moves(
     return segments, loads, stores
 
 
-def lower_state_update(op: StateUpdate, target: Target) -> Kernel:
-    """Return the recurrent decode kernel: tiles of state in, updated and out again."""
+def lower_state_update(op: StateUpdate, target: Target, *, copied: bool) -> tuple[Kernel, ...]:
+    """Return the recurrent decode kernel, between copies of the state if it is `copied`.
+
+    llama.cpp gathers the states of a batch, runs its scan on them and copies the new ones back
+    (`build_rs` and `ggml_cpy` in its graphs).
+    """
+    main = _update(op, target)
+    if not copied:
+        return (main,)
+    gathered = Tensor(
+        name=f"{op.state.name}.gathered", size_bytes=op.state.size_bytes, traffic=Traffic.STATE
+    )
+    made = Tensor(
+        name=f"{op.state.name}.made", size_bytes=op.state.size_bytes, traffic=Traffic.STATE
+    )
+    gather = _copy(op, target, "gather_state", (op.state, gathered))
+    return (gather, main, _copy(op, target, "store_state", (made, op.state)))
+
+
+def _copy(op: StateUpdate, target: Target, name: str, ends: tuple[Tensor, Tensor]) -> Kernel:
+    most = target.sm_count * _MOST_STATE_CTAS_PER_SM
+    count = min(ceil_div(op.state.size_bytes, _COPIED_BYTES), most)
+    segments, loads, stores = moves(ends[:1], ends[1:], count)
+    phase = Phase(round_trips=1, loads=loads, stores=stores)
+    return Kernel(
+        name=name,
+        operator=op.name,
+        part=op.part,
+        kinds=(CtaKind(count=count, phases=(phase,), buffer_bytes=_COPIED_BYTES),),
+        segments=segments,
+        ctas_per_sm=_SMALL_CTAS_PER_SM,
+        flop=0,
+    )
+
+
+def _update(op: StateUpdate, target: Target) -> Kernel:
+    """Return the update: tiles of state in, updated and out again."""
     slices = op.batch * op.n_heads
     slice_bytes = ceil_div(op.state.size_bytes, slices)
     small = slice_bytes <= _SMALL_TILE_BYTES

@@ -1,4 +1,4 @@
-"""DeepSeek-V2, V3, V3.2 and Kimi K2: latent attention and fine-grained experts."""
+"""DeepSeek-V2, V3, V3.2, Kimi K2, GLM-4.7-Flash: latent attention and fine-grained experts."""
 
 from dataclasses import replace
 
@@ -49,6 +49,11 @@ def deepseek_v2(config: Config) -> Model:
 def deepseek_v3(config: Config) -> Model:
     """Return DeepSeek-V3, R1 or Kimi K2: sigmoid router with a correction bias."""
     return _build(config, _mla(config))
+
+
+def glm4_moe_lite(config: Config) -> Model:
+    """Return GLM-4.7-Flash: DeepSeek-V3's layers with heads of 256, the first layer dense."""
+    return _build(config.with_defaults(first_k_dense_replace=1), _mla(config))
 
 
 def deepseek_v32(config: Config) -> Model:

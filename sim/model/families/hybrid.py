@@ -17,8 +17,9 @@ from sim.model.families.common import (
     mlp,
     pre_norm_layer,
     sublayer,
+    with_notes,
 )
-from sim.model.families.experts import group_limits, moe, qwen_ffn
+from sim.model.families.experts import group_limits, moe, mtp_notes, qwen_ffn
 from sim.model.mamba import MambaMixer
 from sim.model.mamba2 import Mamba2Mixer
 from sim.model.mlp import DenseMlp
@@ -85,7 +86,9 @@ def _nemotron_components(config: Config) -> Mixers:
     if "E" in config.word("hybrid_override_pattern", default=""):
         width = config.integer("moe_shared_expert_intermediate_size", default=0, least=0)
         experts = group_limits(config, moe(config, "moe_intermediate_size"))
-        components["E"] = replace(experts, gated=False, shared_width=width, correction_bias=True)
+        experts = replace(experts, gated=False, shared_width=width, correction_bias=True)
+        latent = config.integer("moe_latent_size", default=0, least=0) or None
+        components["E"] = replace(experts, latent=latent)
     return components
 
 
@@ -103,7 +106,7 @@ def nemotron_h(config: Config) -> Model:
         for letter in pattern
         if letter in components
     )
-    return decoder(config, layers, norm)
+    return with_notes(decoder(config, layers, norm), *mtp_notes(config))
 
 
 def granite_hybrid(config: Config) -> Model:

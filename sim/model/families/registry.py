@@ -6,7 +6,7 @@ from typing import Final
 
 from sim.model.architecture import Model
 from sim.model.config import Config
-from sim.model.families import classic, deepseek, dense, experts, hybrid, recurrent
+from sim.model.families import classic, deepseek, dense, experts, gemma4, hybrid, recurrent
 
 BUILDERS: Final[MappingProxyType[str, Callable[[Config], Model]]] = MappingProxyType(
     {
@@ -22,7 +22,12 @@ BUILDERS: Final[MappingProxyType[str, Callable[[Config], Model]]] = MappingProxy
         "gemma2": dense.gemma2,
         "gemma3": dense.gemma3,
         "gemma3_text": dense.gemma3,
+        "gemma4": gemma4.gemma4,
+        "gemma4_text": gemma4.gemma4,
+        "gemma4_unified": gemma4.gemma4,
+        "gemma4_unified_text": gemma4.gemma4,
         "glm4_moe": experts.glm4_moe,
+        "glm4_moe_lite": deepseek.glm4_moe_lite,
         "gpt2": classic.gpt2,
         "gpt_neox": classic.gpt_neox,
         "gpt_oss": experts.gpt_oss,

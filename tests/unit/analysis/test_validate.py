@@ -136,6 +136,43 @@ def test_a_step_on_several_gpus_is_not_predicted() -> None:
         step_case({"n_gpus": "2"})
 
 
+LLAMA_CPP_ROW = {
+    "n_gpus": "1",
+    "gpu": "RTX4090",
+    "source": "ggml-org/llama.cpp benches/dgx-spark/dgx-spark.md",
+    "engine": "llama.cpp b7941 CUDA FA",
+    "model": "gemma-3-4b",
+    "weight_format": "Q8_0",
+    "kv_dtype": "fp16",
+    "batch": "1",
+    "prompt_len": "8192",
+    "output_len": "32",
+    "context_mid": "8208",
+    "metric": "tok_s_total",
+    "prefill_in_time": "no",
+    "notes": "",
+}
+
+
+def test_llama_cpp_runs_one_token_as_a_graph_and_more_on_a_stream() -> None:
+    """Its windowed caches hold a microbatch more than the window, 2,048 tokens in its benches."""
+    one = step_case(LLAMA_CPP_ROW)
+    two = step_case({**LLAMA_CPP_ROW, "batch": "2", "source": "a pull request"})
+    assert (one.engine.name, one.window_slack) == ("llama_cpp", 2048)
+    assert (two.engine.name, two.window_slack) == ("llama_cpp_stream", 512)
+
+
+def test_llama_cpp_on_an_apple_gpu_is_its_metal_backend() -> None:
+    """Which skips masked blocks of a windowed cache."""
+    case = step_case({**LLAMA_CPP_ROW, "gpu": "M2Ultra-76c", "batch": "8"})
+    assert (case.engine.name, case.window_slack) == ("llama_cpp_metal", 0)
+
+
+def test_a_microbatch_is_one_sequence_that_brings_several_tokens() -> None:
+    case = step_case({**LLAMA_CPP_ROW, "batch": "4", "notes": "MICROBATCH test"})
+    assert (case.batch, case.q_len, case.window_slack) == (1, 4, 4)
+
+
 def test_the_fastest_engine_is_the_reference_and_partial_rows_are_not_judged() -> None:
     table = TABLES["gemm"]
     rows = [

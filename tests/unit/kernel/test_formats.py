@@ -53,6 +53,8 @@ def test_only_formats_that_multiply_their_own_width_quantise_activations() -> No
         "int4",
         "int4_g32",
         "q4_k_m",
+        "q4_k",
+        "q2_k_m",
         "q8_0",
         "q4_0",
         "q4_0_qat",
@@ -62,9 +64,17 @@ def test_only_formats_that_multiply_their_own_width_quantise_activations() -> No
     assert all(WEIGHT_FORMATS[n].compute == "bf16" for n in unpacked)
 
 
-def test_only_mxfp4_stores_other_matrices_otherwise() -> None:
-    """gpt-oss quantises its experts only."""
-    assert [n for n, f in WEIGHT_FORMATS.items() if f.dense] == ["mxfp4", "mxfp4_q8"]
+def test_formats_of_experts_store_other_matrices_otherwise() -> None:
+    """gpt-oss quantises its experts only, Nemotron-3-Super's file the rest less."""
+    assert [n for n, f in WEIGHT_FORMATS.items() if f.dense] == ["q4_k", "mxfp4", "mxfp4_q8"]
+
+
+def test_rows_that_blocks_do_not_divide_are_stored_in_more_bits() -> None:
+    """4,480 is no multiple of 256, 10,240 is: Nemotron Nano's two kinds of Q4_K_M matrices."""
+    fmt = WEIGHT_FORMATS["q4_k_m"]
+    assert fmt.of_width(10_240) is fmt
+    assert fmt.of_width(4_480).bits == 6
+    assert BF16.of_width(7) is BF16
 
 
 @pytest.mark.parametrize(

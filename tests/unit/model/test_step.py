@@ -300,3 +300,36 @@ def test_weight_tensors_follow_the_format_of_the_head(load: Load, step: BuildSte
         graph = step(model, weight_format=WEIGHT_FORMATS[name])
         head = of_kind(graph, Gemm)[-1]
         assert head.weight.size_bytes == pytest.approx(size, abs=1)
+
+
+def test_a_windowed_cache_may_hold_more_than_its_window(load: Load, step: BuildStep) -> None:
+    """llama.cpp's holds a microbatch more, and attention reads all of it; full layers do not."""
+    model = load("gpt-oss-20b")
+    tight = of_kind(step(model, context=4096), Attention)[0]
+    slack = of_kind(step(model, context=4096, window_slack=512), Attention)[0]
+    whole = of_kind(step(model, context=4096, window_slack=512), Attention)[1]
+    assert (tight.window, slack.window, whole.window) == (128, 640, None)
+    assert slack.kv_read_bytes == 5 * tight.kv_read_bytes
+
+
+def test_latent_experts_are_narrow_and_their_router_is_not(load: Load, step: BuildStep) -> None:
+    """Nemotron 3 Super: 4096 wide outside, 1024 inside, widened before the shared expert."""
+    graph = step(load("nemotron-3-super-120b-a12b"))
+    up, down = of_kind(graph, GroupedGemm)[:2]
+    assert (up.k, up.n, down.k, down.n) == (1024, 2688, 2688, 1024)
+    gemms = {gemm.name: (gemm.k, gemm.n) for gemm in of_kind(graph, Gemm)}
+    assert gemms["router"] == (4096, 512)
+    assert (gemms["latent_down"], gemms["latent_up"]) == ((4096, 1024), (1024, 4096))
+
+
+def test_gemma_4_adds_its_experts_to_its_mlp_between_norms(load: Load, step: BuildStep) -> None:
+    """Each branch has a norm before and after, their sum one more; full layers project no V."""
+    graph = step(load("gemma-4-26b-a4b"), merge_projections=False)
+    names = [operator.name for _, operator in graph.operators()]
+    first = names[: names.index("ffn_residual_add")]
+    tail = [name for name in first if name.startswith("ffn_post_norm") or "branch" in name]
+    assert tail == ["ffn_post_norm_0", "ffn_post_norm_1", "ffn_branch_add", "ffn_post_norm"]
+    dims = {(a.window, a.n_kv_heads, a.qk_dim) for a in of_kind(graph, Attention)}
+    assert {(kv, dim) for _, kv, dim in dims} == {(8, 256), (2, 512)}
+    assert names.count("k") == 30
+    assert names.count("v") == 25

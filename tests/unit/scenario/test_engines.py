@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import EngineError
-from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
+from sim.kernel.engine import AttentionVariant, Engine, LaunchMode, VectorKernels
 from sim.kernel.operators import ELEMENTWISE_KINDS
 from sim.resources import engine_dirs
 from sim.scenario.engines import available_engines, load_engine
@@ -81,3 +81,27 @@ def test_naive_differs_from_eager_in_attention_only() -> None:
     fields = ("launch", "fusions", "merge_projections", "host_time_ps", "kv_block_tokens")
     assert all(getattr(eager, field) == getattr(naive, field) for field in fields)
     assert (eager.attention, naive.attention) == (AttentionVariant.FLASH, AttentionVariant.NAIVE)
+
+
+def test_matrix_vector_kernels_are_a_table_of_a_profile(tmp_path: Path) -> None:
+    """All or nothing: a key that is missing is told."""
+    path = tmp_path / "mine.toml"
+    table = (
+        "[vector_kernels]\nmost_tokens = 8\nmost_plain_tokens = 3\nmost_grouped_tokens = 4\n"
+        "tokens_a_pass = 8\nunpack_flop = 1\nproduct_flop = 6\nquantises = true\n"
+    )
+    path.write_text(GOOD + table + "regroups = false\nwarp_a_row = false\n")
+    assert load_engine(str(path), []).vector == VectorKernels(
+        most_tokens=8,
+        most_plain_tokens=3,
+        most_grouped_tokens=4,
+        tokens_a_pass=8,
+        unpack_flop=1,
+        product_flop=6,
+        quantises=True,
+        regroups=False,
+        warp_a_row=False,
+    )
+    path.write_text(GOOD + table)
+    with pytest.raises(EngineError, match=r"vector_kernels\.regroups: is missing"):
+        load_engine(str(path), [])

@@ -215,7 +215,8 @@ def test_a_format_that_the_chip_cannot_compute_is_refused(problems: Told) -> Non
     """Ampere has no fp8 tensor cores; formats that it computes in 16 bits are offered."""
     assert problems(('"h100-sxm"', '"a100-sxm-80gb"')) == [
         's.toml:11:11: contestants.1.weights = "fp8": a100-sxm-80gb has no fp8 tensor rate '
-        "(expected one of bf16, fp16, int8, int8_w8a8, int4, q4_k_m, q8_0, q4_0, q4_0_qat, "
+        "(expected one of bf16, fp16, int8, int8_w8a8, int4, q4_k_m, q4_k, "
+        "q2_k_m, q8_0, q4_0, q4_0_qat, "
         "int8_linear, int4_g32, mxfp4, mxfp4_q8)"
     ]
 

@@ -28,7 +28,10 @@ def loaded(kernel: Kernel, segment: int) -> int:
     )
 
 
-@pytest.mark.parametrize("variant", list(LatentVariant))
+SHARING = tuple(variant for variant in LatentVariant if variant is not LatentVariant.VECTOR)
+
+
+@pytest.mark.parametrize("variant", SHARING)
 @pytest.mark.parametrize("batch", [1, 2, 128, 200])
 def test_the_latent_cache_is_read_once_whatever_the_heads(
     variant: LatentVariant, batch: int
@@ -39,6 +42,18 @@ def test_the_latent_cache_is_read_once_whatever_the_heads(
     pieces = sum(kind.count * len(kind.phases) for kind in main.kinds)
     assert 0 <= loaded(main, 0) - op.kv_read_bytes < pieces
     assert main.flop == 2 * 128 * (512 + 64 + 512) * 4096 * batch
+
+
+def test_a_vector_kernel_reads_keys_and_values_apart_for_every_head() -> None:
+    """Of 128 heads each reads 576 values a token and 512 of them again, without tensor cores."""
+    op = mla(batch=1, context=4096)
+    main, combine = lowered(op, LatentVariant.VECTOR)
+    (kind,) = main.kinds
+    (phase,) = kind.phases
+    whole = 128 * op.kv_read_bytes * (576 + 512) // 576
+    assert 0 <= kind.count * phase.loads[0].size_bytes - whole <= 2 * kind.count
+    assert main.issued_tensor_flop == 0
+    assert combine.name.startswith("combine")
 
 
 def test_flash_mla_cuts_a_long_sequence_and_merges_its_parts() -> None:

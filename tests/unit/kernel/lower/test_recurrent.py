@@ -55,7 +55,7 @@ def test_a_state_update_reads_and_writes_the_whole_state() -> None:
         vector_flop=8000,
         sfu_ops=16,
     )
-    kernel = lower_state_update(op, AMPERE)
+    (kernel,) = lower_state_update(op, AMPERE, copied=False)
     (kind,) = kernel.kinds
     _before, phase = kind.phases
     assert kind.count == 8
@@ -115,10 +115,16 @@ def test_a_new_state_elsewhere_is_written_instead_of_the_old_one() -> None:
         new_state=new,
         tile_bytes=4 * KIB,
     )
-    kernel = lower_state_update(op, AMPERE)
+    (kernel,) = lower_state_update(op, AMPERE, copied=False)
     assert kernel.n_ctas == 16
     assert kernel.requested_bytes == STATE.size_bytes
     assert kernel.stored_bytes == new.size_bytes
+
+
+def update(op: StateUpdate) -> Kernel:
+    """Return the kernel of a step whose state stays where it is."""
+    (kernel,) = lower_state_update(op, AMPERE, copied=False)
+    return kernel
 
 
 def tiles(batch: int, **changes: int) -> StateUpdate:
@@ -138,7 +144,7 @@ def tiles(batch: int, **changes: int) -> StateUpdate:
 
 def test_a_tile_waits_for_its_chains_and_then_for_its_turn() -> None:
     """Of 16 KiB: 27 chains before the loads, 11 in which the CTA holds the load/store unit."""
-    (kind,) = lower_state_update(tiles(1), AMPERE).kinds
+    (kind,) = update(tiles(1)).kinds
     before, burst = kind.phases
     assert kind.count == 16
     assert (before.round_trips, before.steps, before.port_steps) == (1, 27, 0)
@@ -147,7 +153,7 @@ def test_a_tile_waits_for_its_chains_and_then_for_its_turn() -> None:
 
 def test_more_warps_shorten_a_tiles_chains_but_not_its_turn() -> None:
     """Four warps: 2 + 25/4 chains; what a kernel does beside the update is added."""
-    (kind,) = lower_state_update(tiles(1, warps=4, extra_steps=5), AMPERE).kinds
+    (kind,) = update(tiles(1, warps=4, extra_steps=5)).kinds
     before, burst = kind.phases
     assert (before.steps, burst.port_steps) == (14, 11)
 
@@ -155,8 +161,8 @@ def test_more_warps_shorten_a_tiles_chains_but_not_its_turn() -> None:
 def test_a_grid_of_many_waves_hides_its_starts() -> None:
     """Eight tiles an SM at a time: from six waves on, all chains are of the one phase."""
     edge = AMPERE.sm_count * 8 * 6 // 16
-    (few,) = lower_state_update(tiles(edge - 1), AMPERE).kinds
-    (many,) = lower_state_update(tiles(edge), AMPERE).kinds
+    (few,) = update(tiles(edge - 1)).kinds
+    (many,) = update(tiles(edge)).kinds
     assert len(few.phases) == 2
     assert [(p.steps, p.port_steps) for p in many.phases] == [(38, 11)]
 
@@ -164,7 +170,7 @@ def test_a_grid_of_many_waves_hides_its_starts() -> None:
 def test_tiles_of_very_many_waves_share_a_cta_that_moves_and_does_as_much() -> None:
     """Of 100 waves three tiles are one CTA: fewer events, the same bytes, chains and turns."""
     op = tiles(AMPERE.sm_count * 8 * 100 // 16)
-    kernel = lower_state_update(op, AMPERE)
+    kernel = update(op)
     (kind,) = kernel.kinds
     (phase,) = kind.phases
     assert kind.count == AMPERE.sm_count * 8 * 100 // 3
@@ -176,9 +182,27 @@ def test_a_short_convolution_is_one_phase_of_small_tiles() -> None:
     """256 channels a CTA: two chains, and two more in its turn, if it does not take longer."""
     op = tiles(1, n_heads=256)
     for turn_steps, expected in ((None, (4, 2)), (3, (5, 3))):
-        (kind,) = lower_state_update(replace(op, turn_steps=turn_steps), AMPERE).kinds
+        (kind,) = update(replace(op, turn_steps=turn_steps)).kinds
         (phase,) = kind.phases
         assert (phase.steps, phase.port_steps) == expected
+
+
+def test_a_copied_state_is_gathered_before_and_stored_after_its_update() -> None:
+    """llama.cpp reads and writes a state three times."""
+    op = StateUpdate(
+        name="update",
+        part="ssm",
+        batch=2,
+        n_heads=4,
+        state=STATE,
+        inputs=(),
+        outputs=(),
+        vector_flop=8,
+    )
+    kernels = lower_state_update(op, AMPERE, copied=True)
+    assert [kernel.name for kernel in kernels] == ["gather_state", "state_update", "store_state"]
+    assert [kernel.requested_bytes for kernel in kernels] == [STATE.size_bytes] * 3
+    assert [kernel.stored_bytes for kernel in kernels] == [STATE.size_bytes] * 3
 
 
 def test_a_delta_rule_in_parts_does_its_work_once_and_leaves_every_chunks_state() -> None:
