@@ -35,13 +35,15 @@ class LatentVariant(StrEnum):
     `flash_mla` has 64 heads a CTA and a scheduler that cuts all sequences into equal parts,
     `tiled` is a context kernel with the heads as its rows, without a split of the context,
     `grouped` has 16 heads a CTA and a fixed number of splits, `vector` a CTA per head and part of
-    the context, which reads keys and values apart and uses no tensor cores.
+    the context, which reads keys and values apart and uses no tensor cores, `packed` a tile of 16
+    heads, or of 4 where 16 do not divide them, and part of the context (llama.cpp's CUDA backend).
     """
 
     FLASH_MLA = "flash_mla"
     TILED = "tiled"
     GROUPED = "grouped"
     VECTOR = "vector"
+    PACKED = "packed"
 
 
 class ScanVariant(StrEnum):

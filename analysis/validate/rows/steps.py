@@ -43,7 +43,7 @@ _ENGINES: Final = (
     ("llama.cpp CUDA graph", "llama_cpp_2024"),
     ("llama.cpp", "llama_cpp"),
     ("vLLM", "vllm"),
-    ("MLC-LLM", "cuda_graph"),
+    ("MLC-LLM", "mlc_llm"),
     ("llm-awq", "eager"),
 )
 # Profiles whose CUDA graphs are for a single token, and what runs several.
@@ -64,6 +64,10 @@ _FORMATS: Final = MappingProxyType(
 )
 _MODELS: Final = MappingProxyType(
     {
+        "deepseek-r1-0528-671b": "deepseek-r1",
+        "deepseek-r1-671b": "deepseek-r1",
+        "deepseek-v3-671b": "deepseek-v3",
+        "rwkv-7-7.2b": "rwkv7-g1-7.2b",
         "llama-8b": "llama-3.1-8b",
         "llama-8b(gqa)": "llama-3.1-8b",
         "llama-3-8b": "llama-3.1-8b",

@@ -7,6 +7,7 @@ import pytest
 
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import EMPTY_L2, L2State, Resident
+from sim.kernel.engine import LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
 from sim.kernel.operators import Operator, Traffic
@@ -133,3 +134,12 @@ def test_tuning_finds_activations_in_l2_and_weights_not() -> None:
 def test_an_operator_without_activations_starts_cold() -> None:
     """Nothing to read is an empty cache."""
     assert warm_activations(elementwise("gate", {}, {"z": 80}), 100) == EMPTY_L2
+
+
+def test_parts_of_a_megakernel_start_with_warm_instruction_caches() -> None:
+    """Its code is fetched once; the same operator of a graph pays for every kernel."""
+    graph = device()
+    persistent = replace(graph, engine=replace(ENGINE, launch=LaunchMode.MEGAKERNEL))
+    op = gemm(4, 512, 512)
+    assert {kernel.setup_round_trips for kernel in persistent.tune(op)} == {0}
+    assert any(kernel.setup_round_trips for kernel in graph.tune(op))

@@ -28,7 +28,7 @@ def loaded(kernel: Kernel, segment: int) -> int:
     )
 
 
-SHARING = tuple(variant for variant in LatentVariant if variant is not LatentVariant.VECTOR)
+SHARING = tuple(v for v in LatentVariant if v is not LatentVariant.VECTOR)
 
 
 @pytest.mark.parametrize("variant", SHARING)
@@ -82,3 +82,14 @@ def test_the_grouped_kernel_always_has_its_splits() -> None:
     """Sixteen splits of 16 heads, whether they have tokens or not."""
     main, _ = lowered(mla(batch=4, context=16), LatentVariant.GROUPED, AMPERE)
     assert main.n_ctas == 4 * 8 * 16
+
+
+@pytest.mark.parametrize(("n_heads", "tiles"), [(128, 8), (20, 5)])
+def test_the_packed_kernel_has_sixteen_heads_a_tile_or_four(n_heads: int, tiles: int) -> None:
+    """20 heads are no multiple of 16: five tiles read the cache, from L2 all but the first."""
+    main, combine = lowered(mla(batch=1, context=4096, n_heads=n_heads), LatentVariant.PACKED)
+    (kind,) = main.kinds
+    (phase,) = kind.phases
+    split = int(combine.name.removeprefix("combine_split"))
+    assert kind.count == tiles * split
+    assert phase.loads[0].sharers == tiles
