@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from analysis.validate.case import Case, Row, UnpredictableError
+from analysis.validate.chips import chip_named
 from analysis.validate.tables import Table
-from sim.errors import InputError
-from sim.hardware.spec import ChipSpec, load_chip
-from sim.resources import chip_dirs
+from sim.hardware.spec import ChipSpec
 from sim.run.memo import Entry, Memo, default_path, key_of
 from sim.run.memo import write as write_memo
 
@@ -61,8 +60,7 @@ def predict(
     Rows that timed the same thing on the same chip are simulated once. `progress` is called with
     (cases done, cases in all). The result depends on neither `jobs` nor `memo`.
     """
-    chips = _Chips()
-    planned = [[_plan(table, row, chips) for row in rows] for table, rows in tables]
+    planned = [[_plan(table, row) for row in rows] for table, rows in tables]
     distinct = {plan for plans in planned for plan in plans if isinstance(plan, Plan)}
     values = simulate(distinct, predictor, jobs=jobs, memo=memo, progress=progress)
     return [
@@ -105,24 +103,8 @@ class Plan:
         return self.text == other.text and self.chip == other.chip
 
 
-class _Chips:
-    """Chips by the GPU names of the tables, each looked up once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, ChipSpec | None] = {}
-        self._dirs = chip_dirs()
-
-    def get(self, name: str) -> ChipSpec | None:
-        if name not in self._known:
-            try:
-                self._known[name] = load_chip(name, self._dirs)
-            except InputError:
-                self._known[name] = None
-        return self._known[name]
-
-
-def _plan(table: Table, row: Row, chips: _Chips) -> Plan | str:
-    chip = chips.get(row["gpu"])
+def _plan(table: Table, row: Row) -> Plan | str:
+    chip = chip_named(row["gpu"])
     if chip is None:
         return f"no chip {row['gpu']}"
     try:

@@ -23,6 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
+from analysis.validate.chips import generation_of
 from sim.kernel.engine import Engine, FixedTile, RowKernels, TileSet
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
@@ -68,7 +69,7 @@ _LAYER_ENGINES: Final = MappingProxyType(
 )
 # Its block-scaled fp8 kernel for Ada has one tile.
 _ADA_BLOCKS: Final = replace(_ENGINE, fixed_tiles=(FixedTile(most_tokens=64, rows=64, tokens=64),))
-_ADA: Final = frozenset({"L40S", "RTX4090"})
+_ADA: Final = "ada"
 
 
 def gemm_case(row: Row) -> KernelCase:
@@ -98,11 +99,11 @@ def gemm_case(row: Row) -> KernelCase:
 def _engine(row: Row, fmt: WeightFormat) -> Engine:
     if fmt.name in _LAYER_ENGINES:
         return _LAYER_ENGINES[fmt.name]
-    if fmt.name == "fp8_block" and row["gpu"] in _ADA:
+    if fmt.name == "fp8_block" and generation_of(row) == _ADA:
         return _ADA_BLOCKS
     if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
         return _ENGINE
-    small = _ADA_TILES if row["gpu"] in _ADA else _SMALL_TILES
+    small = _ADA_TILES if generation_of(row) == _ADA else _SMALL_TILES
     return replace(_ENGINE, fixed_tiles=(*small, _LARGE_TILE))
 
 

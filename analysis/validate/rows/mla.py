@@ -17,13 +17,13 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
+from analysis.validate.chips import is_before_hopper
 from analysis.validate.rows.attention import kv_format
 from sim.kernel.engine import LatentVariant
 from sim.kernel.formats import BF16, WEIGHT_FORMATS
 from sim.kernel.operators import Elementwise, GroupedGemm, MlaAttention, Tensor, Traffic
 
 _HEAD_DIM: Final = 128
-_BEFORE_HOPPER: Final = ("A100-SXM-80G", "L40S")
 
 
 def mla_case(row: Row) -> KernelCase:
@@ -124,6 +124,6 @@ def _variant(row: Row) -> LatentVariant:
     engine = engine_name(row)
     if engine == "trtllm" and row["framework"].startswith("trtllm-1.0"):
         return LatentVariant.TILED
-    if engine == "sglang" and row["gpu"] in _BEFORE_HOPPER:
+    if engine == "sglang" and is_before_hopper(row):
         return LatentVariant.GROUPED
     return LatentVariant.FLASH_MLA
