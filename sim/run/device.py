@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from sim.hardware.estimate import estimate_ps
 from sim.hardware.gpu import Gpu, KernelRun
@@ -21,8 +20,6 @@ _WORTH_A_TRY = 1.03
 # The guess of kernels longer than this is good enough, and they are slow to simulate.
 _LONG_PS = 200 * PS_PER_US
 
-# Trials are simulated with larger requests: enough to tell candidates apart.
-_TRIAL_GRANULES = Fraction(2)
 Sequences = list[tuple[Kernel, ...]]
 
 
@@ -81,11 +78,8 @@ class Device:
 
     def _time(self, kernels: Sequence[Kernel], l2: L2State) -> int:
         total = 0
-        trial = replace(
-            self, gpu=replace(self.gpu, granule_scale=self.gpu.granule_scale * _TRIAL_GRANULES)
-        )
         for kernel in kernels:
-            run = trial.run(kernel, l2)
+            run = self.run(kernel, l2)
             l2 = run.l2
             total += run.time_ps + self._gap_ps()
         return total

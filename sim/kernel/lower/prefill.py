@@ -29,9 +29,9 @@ from sim.units import ceil_div
 SOFTMAX_TENSOR_FLOP = 133
 SOFTMAX_SFU_OPS = 2
 # Most turns of heads that a grid in order is cut into.
-_MOST_TURNS = 4
+_MOST_TURNS = 2
 # Most kinds of CTA a causal grid is sorted into.
-_CAUSAL_KINDS = 12
+_CAUSAL_KINDS = 8
 # Beyond so many waves, CTAs of one kind are simulated as one that runs them in turn.
 _MOST_WAVES = 8
 # A CTA that walks at least so many tokens is held up by its tensor cores: requests of this part of
