@@ -35,16 +35,17 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
         "weights on A100 run kernels whose K splits differ by shape."
     ),
     "attention decode": (
-        "Triton's kernels on L40S fall to memory speed before L2 is full; fp8 caches of 16 to "
-        "64 MB on H100 are read at half of L2's rate; TensorRT-LLM's kernel for heads of 64 before "
-        "Hopper is not XQA."
+        "Waves of short CTAs whose keys come from HBM: equal CTAs stay in lockstep here, hardware "
+        "spreads them out. fp8 caches of 16 to 64 MB on H100 are read at half of L2's rate; "
+        "FlashInfer reads many sequences slower than few long ones."
     ),
     "attention prefill": (
-        "Short sequences in large batches: FlashInfer and TensorRT-LLM choose between kernels that "
-        "are one here."
+        "Short sequences in large batches: queries and outputs that exceed L2 together, and fp8 "
+        "kernels of L40S, are read and multiplied as if they did not."
     ),
     "attention mixed": (
-        "vLLM runs the prefill chunk and the decodes as one grid; here they follow each other."
+        "32 and 64 decodes of 16,384 tokens beside a chunk: heads that share keys drift apart in "
+        "hardware and read them from memory again."
     ),
     "mla decode": (
         "The batched products around latent attention are cuBLAS batches of tiny matrices, "
@@ -59,11 +60,17 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
         "The tables name an exponent, not the experts drawn: loads are reconstructed as ranks of a "
         "power law."
     ),
-    "ssm decode": "Convolutions of a few channels: floors between 1.5 and 7 us by harness.",
-    "ssm prefill": "Short prefills are chains of five to seven launches with 2 us of work each.",
+    "ssm decode": (
+        "States as large as L2: how many lines survive until the next replay is a fraction here, "
+        "and an order of accesses there. Convolutions of a few channels are floors of the harness."
+    ),
+    "ssm prefill": (
+        "Short prefills are chains of five to seven launches with 2 us of work each; scans of many "
+        "thousand tokens on H100 hide more of their turns than is predicted."
+    ),
     "norm activation": (
-        "PyTorch's embedding and residual kernels in the vidur profiles (1 us resolution) read "
-        "cold activations in an order that we do not know."
+        "Residual adds and single long rows in the Vidur profiles (1 us resolution) find less in "
+        "L2 than the kernel before them should have left."
     ),
 }
 
