@@ -153,19 +153,30 @@ def test_a_gemm_reads_its_weight_once_per_row_of_tiles(op: Gemm, spec: ChipSpec)
         assert distinct(kernels, "a") >= op.a.size_bytes
 
 
-@given(gemms, st.sampled_from((64, 128, 256)), st.sampled_from((16, 64, 128)), st.integers(1, 9))
+@given(
+    gemms,
+    st.tuples(st.sampled_from((64, 128, 256)), st.sampled_from((16, 64, 128))),
+    st.integers(1, 9),
+    st.booleans(),
+)
 def test_a_given_tiling_reads_and_writes_what_its_tiles_cover(
-    op: Gemm, tile_n: int, tile_m: int, split: int
+    op: Gemm, tile: tuple[int, int], split: int, bulk_copy: bool
 ) -> None:
-    """Each row of tiles reads the weight, each column the tokens, and splits leave partials."""
-    target = Gpu(spec=small_chip()).target()
+    """Each row of tiles reads the weight, each column the tokens, and splits leave partials.
+
+    With bulk copies two columns may fetch their tokens together: half of the bytes at least.
+    """
+    target = replace(Gpu(spec=small_chip()).target(), bulk_copy=bulk_copy)
+    tile_n, tile_m = tile
     pipeline = Pipeline(ctas_per_sm=1, buffer_bytes=32 * 1024)
     kernel, *reduction = build_gemm(op, target, (tile_n, tile_m), split, pipeline)
     rows, columns = ceil_div(op.m, tile_m), ceil_div(op.n, tile_n)
     slack = kernel.n_ctas
     assert kernel.n_ctas == rows * columns * split
     assert 0 <= requested([kernel], "w") - rows * op.weight.size_bytes < slack
-    assert 0 <= requested([kernel], "a") - columns * op.a.size_bytes < slack
+    asked, together = requested([kernel], "a"), 2 if bulk_copy and columns > 1 else 1
+    assert columns * op.a.size_bytes <= together * asked
+    assert asked - columns * op.a.size_bytes < slack
     partials = 4 * op.m * op.n * split if split > 1 else 0
     assert written([kernel], "splitk_workspace") == partials
     adders = n_ctas(reduction)

@@ -8,6 +8,7 @@ float32 partial tile in a workspace, and a kernel of its own adds them up (cuBLA
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from sim.kernel.engine import FixedTile, TileSet
@@ -39,6 +40,8 @@ _LARGEST_PAIRED_TILE = 128 * 128
 # what the smallest GEMMs (128 x 128, replayed) take beyond a kernel that does nothing is 0.55 to
 # 0.7 us on A100, H100 and L40S (aiconfigurator-core 0.12.0, read 2026-11-23).
 _SETUP_ROUND_TRIPS = 3
+# CTAs of a cluster that share a tile.
+_CLUSTER = 2
 # A reduction CTA has 256 threads of four values each.
 _REDUCED_VALUES = 1024
 _REDUCTIONS_PER_SM = 8
@@ -122,8 +125,13 @@ def build_gemm(
     for m_count, m_length in cut(op.m, tile_m):
         for n_count, n_length in cut(op.n, tile_n):
             count = m_count * n_count * split
-            phases = _phases(op, target, (n_length, m_length), tile, split, (share_w, share_a))
-            kinds.append(CtaKind(count=count, phases=phases, buffer_bytes=pipeline.buffer_bytes))
+            phase = _phase(op, target, (n_length, m_length), tile, split, (share_w, share_a))
+            asked, held = phase.load_bytes, pipeline.buffer_bytes
+            if target.bulk_copy:
+                phase = _multicast(phase)
+            # What a neighbour fetches lies in the buffer, too.
+            held = max(1, held * phase.load_bytes // max(1, asked))
+            kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=held))
     workspace = Segment(
         name="splitk_workspace",
         size_bytes=op.m * op.n * 4 * split,
@@ -168,14 +176,29 @@ def _reduction(op: Gemm, target: Target, workspace: Segment, split: int) -> Kern
     )
 
 
-def _phases(
+def _multicast(phase: Phase) -> Phase:
+    """Return a phase whose CTA shares its activations with the neighbour of other weight rows.
+
+    Clusters of two CTAs split the tile that both need and send their halves to each other (TMA
+    multicast), so L2 is asked once. cuBLAS's and CUTLASS's kernels for Hopper have clusters of
+    2 x 1 along the rows of the output, which are the weight's.
+    """
+    weight, a = phase.loads
+    if a.sharers == 1:
+        return phase
+    pairs = ceil_div(a.sharers, _CLUSTER)
+    once = replace(a, size_bytes=ceil_div(a.size_bytes * pairs, a.sharers), sharers=pairs)
+    return replace(phase, loads=(weight, once))
+
+
+def _phase(
     op: Gemm,
     target: Target,
     real: tuple[int, int],
     tile: tuple[int, int],
     split: int,
     sharers: tuple[int, int],
-) -> tuple[Phase, ...]:
+) -> Phase:
     n_length, m_length = real
     k_share = ceil_div(op.k, split)
     weight_bytes = ceil_div(op.weight.size_bytes * n_length, op.n * split)
@@ -183,7 +206,7 @@ def _phases(
     dequantise = dequantise_flop(op.weight_format) * n_length * k_share
     out_bytes = ceil_div(op.out.size_bytes * m_length * n_length, op.m * op.n)
     partial_bytes = m_length * n_length * 4
-    phase = Phase(
+    return Phase(
         round_trips=1,
         steps=ceil_div(
             int(k_share * activation_bytes(op.weight_format) * _CHAINS[target.bulk_copy]),
@@ -200,4 +223,3 @@ def _phases(
         overlapped=target.bulk_copy,
         in_order=not target.bulk_copy,
     )
-    return (phase,)

@@ -75,6 +75,18 @@ def test_operands_are_shared_by_the_tiles_that_run_together() -> None:
     assert moved(kernel, "a")[0] // a.sharers == 32 * 64 * 2
 
 
+def test_neighbours_on_hopper_fetch_their_tokens_together() -> None:
+    """Clusters of two: four columns ask for half of the bytes, of which two share each."""
+    (ampere,), (hopper,) = (
+        build_gemm(gemm(32, 512, 64), target, (128, 16), 1, PIPELINE) for target in (AMPERE, HOPPER)
+    )
+    alone, together = (k.kinds[0].phases[0].loads[1] for k in (ampere, hopper))
+    assert (alone.sharers, together.sharers) == (4, 2)
+    assert alone.size_bytes == 2 * together.size_bytes
+    assert moved(hopper, "a")[0] // together.sharers == 32 * 64 * 2
+    assert moved(hopper, "weight") == moved(ampere, "weight")
+
+
 def test_split_k_goes_through_a_workspace() -> None:
     """Four splits store float32 partials, and a second kernel adds them up."""
     main, reduction = build_gemm(gemm(16, 128, 1024), AMPERE, (128, 16), 4, PIPELINE)
