@@ -111,11 +111,11 @@ class _Walk:
             steps=2 * ceil_div(tokens, tile.keys) * in_turn,
             loads=(
                 Load(segment=0, size_bytes=read, sharers=self._sharers()),
-                Load(segment=1, size_bytes=ceil_div(op.q.size_bytes, tiles) * in_turn),
+                Load(segment=1, size_bytes=ceil_div(op.q.size_bytes * in_turn, tiles)),
             ),
             tensor_flop=int(tensor_flop * tile.slower),
             sfu_ops=int(sfu_ops * tile.slower),
-            stores=(Store(segment=2, size_bytes=ceil_div(op.out.size_bytes, tiles) * in_turn),),
+            stores=(Store(segment=2, size_bytes=ceil_div(op.out.size_bytes * in_turn, tiles)),),
             overlapped=self.target.bulk_copy,
         )
 
