@@ -109,15 +109,16 @@ def _loads(op: GroupedGemm, tile_m: int) -> list[tuple[int, int, int]]:
     """Return (experts, token blocks of each, tokens of them all), the most loaded experts first.
 
     What differs between CTAs of two experts is how many others read the same weights. Experts whose
-    blocks number 1, 2 to 3, 4 to 7, ... are taken together and share their blocks out evenly: some
+    blocks number 1, 2 to 7, 8 to 31, ... are taken together and share their blocks out evenly: some
     get one more than the others, so that experts, blocks and tokens sum to what they were.
     """
-    octaves: dict[int, list[int]] = {}
+    alike: dict[int, list[int]] = {}
     for tokens in op.tokens_per_expert:
         if tokens:
-            octaves.setdefault(ceil_div(tokens, tile_m).bit_length(), []).append(tokens)
+            order = ceil_div(tokens, tile_m).bit_length() // 2
+            alike.setdefault(order, []).append(tokens)
     loads = []
-    for _, tokens_of in sorted(octaves.items(), reverse=True):
+    for _, tokens_of in sorted(alike.items(), reverse=True):
         n_experts, tokens = len(tokens_of), sum(tokens_of)
         blocks = sum(ceil_div(n, tile_m) for n in tokens_of)
         each, more = divmod(blocks, n_experts)
