@@ -51,11 +51,17 @@ class ScanVariant(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedTile:
-    """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time."""
+    """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time.
+
+    `stages` such pieces are on their way at once; the grid runs through all weight rows for `group`
+    token blocks of an expert at a time.
+    """
 
     rows: int
     tokens: int
     k_bytes: int
+    stages: int = 3
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ weighted sum. `inter` is the width before tensor parallelism, `n_experts` the ex
 """
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Final
 
 from analysis.validate.case import (
@@ -18,8 +17,13 @@ from analysis.validate.case import (
     number,
 )
 from analysis.validate.rows.gemm import quantised
+from analysis.validate.rows.moe_engines import (
+    experts_of,
+    grouped_kernels,
+    grouped_tile,
+    has_hopper_kernels,
+)
 from analysis.validate.rows.moe_routing import RankLoad, rank_load
-from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, GroupedGemm, Operator, Tensor, Traffic
 from sim.kernel.work import experts_read_bytes
@@ -41,18 +45,6 @@ _CLAMPING: Final = "sglang-0.5.10"
 # SGLang sums and scales so few tokens with two PyTorch kernels.
 _FEW_TOKENS: Final = 32
 _PAIR: Final = 2
-_SMALL_TILE: Final = GroupedTile(rows=32, tokens=16, k_bytes=128)
-_DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64)
-# Of weights with a scale per 128 x 128.
-_SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128)
-# DeepGEMM pads the tokens of every expert to its block of 128 rows.
-_DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128)
-_CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
-_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
-# SGLang ships tuned configurations (`fused_moe_triton/configs`) for most shapes of these GPUs, and
-# of A100 for Mixtral in parts.
-_TUNED_GPUS: Final = ("H100", "H200", "H800", "B200", "B300", "GB", "MI")
-_TUNED_SHAPES: Final = frozenset({("8", 1792), ("8", 3584), ("8", 7168)})
 
 
 def moe_case(row: Row) -> KernelCase:
@@ -61,16 +53,16 @@ def moe_case(row: Row) -> KernelCase:
     if name not in WEIGHT_FORMATS:
         raise UnpredictableError(f"no expert format for {row['dtype']}")
     # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
-    widened = name == "mxfp4" and engine_name(row) == "sglang" and not _is_tuned(row)
+    widened = name == "mxfp4" and engine_name(row) == "sglang" and not has_hopper_kernels(row)
     fmt = WEIGHT_FORMATS["bf16" if widened else name]
-    width = _width(row)
     load = load_of(row)
+    experts = experts_of(row, fmt.name, load)
     engine = replace(
         BENCHMARK_ENGINE,
-        grouped_tile=_grouped_tile(row, width),
-        grouped=_grouped_kernels(row, name),
+        grouped_tile=grouped_tile(row, experts),
+        grouped=grouped_kernels(row, experts),
     )
-    operators = _layer(row, fmt, (number(row, "hidden"), width), load)
+    operators = _layer(row, fmt, (number(row, "hidden"), experts.width), load)
     # Every replay reads the same experts, which stay in L2 if they fit.
     warm = tuple(
         replace(op.experts, size_bytes=experts_read_bytes(op))
@@ -78,51 +70,6 @@ def moe_case(row: Row) -> KernelCase:
         if isinstance(op, GroupedGemm)
     )
     return KernelCase(operators=operators, engine=engine, warm=warm)
-
-
-def _grouped_tile(row: Row, width: int) -> GroupedTile | None:
-    """Return SGLang's default tile where it has no tuned configuration (`get_default_config`)."""
-    if row["dtype"] == "fp8b128" and engine_name(row) == "sglang":
-        return _SCALED_TILE
-    if row["dtype"] == "fp8b128" and _is_tuned(row) and engine_name(row) != "vllm":
-        return _DEEP_GEMM_TILE
-    tuned = _is_tuned(row) or (row["n_experts"], width) in _TUNED_SHAPES
-    if engine_name(row) != "sglang" or row["dtype"] not in ("bf16", "fp16") or tuned:
-        return None
-    few = number(row, "tokens") <= number(row, "n_experts")
-    return _SMALL_TILE if few else _DEFAULT_TILE
-
-
-def _grouped_kernels(row: Row, fmt: str) -> GroupedKernels:
-    """Return the grouped GEMM kernels of an engine.
-
-    What they reach of a GEMM's tensor rate is read off the largest rows of each engine and
-    generation (aiconfigurator-core 0.12.0, read 2026-11-23): Triton's and CUTLASS's kernels of
-    GA100 .7, Triton's with tiles of 64 x 64 x 32 .6, whose warps read each operand from shared
-    memory twice; Marlin .7 before Hopper, where `mma.sync` reaches .5 of `wgmma`; Triton's with a
-    scale for each 128 values, which adds up accumulators outside the tensor cores, .6; CUTLASS's
-    of that kind .75.
-    """
-    name, gpu = engine_name(row), row["gpu"]
-    if fmt == "mxfp4":
-        # Triton kernels on Hopper, Marlin's repacked weights before.
-        return GroupedKernels(short_rows=_is_tuned(row))
-    if fmt == "int4":
-        return replace(_MARLIN, slowdown=Fraction(2) if _is_tuned(row) else Fraction(3, 2))
-    if fmt == "fp8_block" and _is_tuned(row):
-        return GroupedKernels(slowdown=Fraction(4, 3) if name == "trtllm" else Fraction(8, 5))
-    if gpu.startswith("A100"):
-        small = name == "sglang" and (row["n_experts"], _width(row)) not in _TUNED_SHAPES
-        return GroupedKernels(slowdown=Fraction(5, 3) if small else Fraction(7, 5))
-    return _CUTLASS if name == "trtllm" else GroupedKernels()
-
-
-def _width(row: Row) -> int:
-    return number(row, "inter") // max(1, number(row, "tp"))
-
-
-def _is_tuned(row: Row) -> bool:
-    return row["gpu"].startswith(_TUNED_GPUS)
 
 
 def load_of(row: Row) -> RankLoad:
