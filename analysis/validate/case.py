@@ -20,8 +20,8 @@ from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.operators import Elementwise, Operator, Tensor, Traffic
-from sim.run.device import Device, warm_activations
 from sim.resources import chip_dirs
+from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from sim.units import PS_PER_US
 

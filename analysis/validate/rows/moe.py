@@ -4,6 +4,7 @@ Routing top-k, quantisation, permutation, two grouped GEMMs with the activation 
 weighted sum. `inter` is the width before tensor parallelism, `n_experts` the experts of all ranks.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +14,7 @@ from analysis.validate.case import (
     Row,
     UnpredictableError,
     activation,
+    chip_of,
     engine_name,
     number,
 )
@@ -21,6 +23,7 @@ from analysis.validate.rows.moe_engines import (
     experts_of,
     grouped_kernels,
     grouped_tile,
+    has_blackwell_kernels,
     has_hopper_kernels,
 )
 from analysis.validate.rows.moe_routing import RankLoad, rank_load
@@ -45,6 +48,12 @@ _CLAMPING: Final = "sglang-0.5.10"
 # SGLang sums and scales so few tokens with two PyTorch kernels.
 _FEW_TOKENS: Final = 32
 _PAIR: Final = 2
+_TRITON_ROUTING: Final = 10
+_GROUPED_IN_PYTORCH: Final = "trtllm-1.0.0"
+_GROUPED_EXPERTS: Final = "256"
+_PYTORCH_ROUTING: Final = 22
+# TensorRT-LLM sorts more tokens than this in three kernels instead of one.
+_SORTED_AT_ONCE: Final = 256
 
 
 def moe_case(row: Row) -> KernelCase:
@@ -52,8 +61,8 @@ def moe_case(row: Row) -> KernelCase:
     name = _FORMATS.get(row["dtype"], "")
     if name not in WEIGHT_FORMATS:
         raise UnpredictableError(f"no expert format for {row['dtype']}")
-    # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
-    widened = name == "mxfp4" and engine_name(row) == "sglang" and not has_hopper_kernels(row)
+    # Before Blackwell SGLang widens mxfp4 experts to 16 bits when it loads them.
+    widened = name == "mxfp4" and engine_name(row) == "sglang" and not has_blackwell_kernels(row)
     fmt = WEIGHT_FORMATS["bf16" if widened else name]
     load = load_of(row)
     experts = experts_of(row, fmt.name, load)
@@ -63,13 +72,19 @@ def moe_case(row: Row) -> KernelCase:
         grouped=grouped_kernels(row, experts),
     )
     operators = _layer(row, fmt, (number(row, "hidden"), experts.width), load)
-    # Every replay reads the same experts, which stay in L2 if they fit.
-    warm = tuple(
-        replace(op.experts, size_bytes=experts_read_bytes(op))
-        for op in operators
-        if isinstance(op, GroupedGemm)
-    )
-    return KernelCase(operators=operators, engine=engine, warm=warm)
+    grouped = [op for op in operators if isinstance(op, GroupedGemm)]
+    return KernelCase(operators=operators, engine=engine, warm=_warm(row, grouped))
+
+
+def _warm(row: Row, grouped: Sequence[GroupedGemm]) -> tuple[Tensor, ...]:
+    """Return the experts that a replay reads again, which stay in L2 if they fit.
+
+    A power law is replayed with ten draws in turn, which hit nearly all experts between them.
+    """
+    held = sum(op.experts.size_bytes for op in grouped)
+    if row["routing"] != "balanced" and held > chip_of(row["gpu"]).l2_bytes:
+        return ()
+    return tuple(replace(op.experts, size_bytes=experts_read_bytes(op)) for op in grouped)
 
 
 def load_of(row: Row) -> RankLoad:
@@ -100,12 +115,27 @@ def _routing(row: Row, tokens: int) -> tuple[Operator, ...]:
     logits = activation("logits", 4 * tokens * experts)
     routing = activation("routing", 8 * tokens * topk)
     router = _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk)
+    chain = _chain_of(row)
+    if chain:
+        return (router, *(_pass("permute_fill", (routing,), (routing,)),) * chain)
     if name != "sglang" or inside or row["dtype"] == "int4_wo":
         return (router,)
     filled = activation("filled", 4 * tokens * topk)
     copied = activation("copied", logits.size_bytes)
     copies = (_pass("permute_fill", (routing,), (filled,)),) * 2
     return (router, *copies, _pass("permute_fill", (logits,), (copied,)))
+
+
+def _chain_of(row: Row) -> int:
+    """Return the small kernels of engines that route by more than one.
+
+    Triton's routing of mxfp4 experts sorts in ten kernels (`triton_kernels/routing.py`). The
+    grouped top-k of DeepSeek was a chain of PyTorch kernels in TensorRT-LLM 1.0.
+    """
+    if row["dtype"] == _INSIDE and engine_name(row) == "vllm" and has_hopper_kernels(row):
+        return _TRITON_ROUTING
+    grouped = row["framework"] == _GROUPED_IN_PYTORCH and row["n_experts"] == _GROUPED_EXPERTS
+    return _PYTORCH_ROUTING if grouped else 0
 
 
 def _layer(
@@ -116,16 +146,25 @@ def _layer(
     # vLLM and SGLang align the tokens of experts to blocks in two kernels.
     name = engine_name(row)
     triton = name in ("vllm", "sglang")
+    blocks = name == "trtllm" and fmt.name == "fp8_block" and has_hopper_kernels(row)
     scales = name == "sglang" and tokens <= _FEW_TOKENS and number(row, "topk") > _PAIR
     filled = activation("filled", 4 * rows + 4)
     routing = activation("routing", 8 * tokens * number(row, "topk"))
-    a, quantise = quantised("x", tokens, hidden, fmt)
-    expand: tuple[Operator, ...] = ()
-    if name == "trtllm":
+    if blocks:
+        # It copies tokens for every expert before it scales them.
+        x = activation("tokens", 2 * tokens * hidden)
+        a, scale = quantised("x", rows, hidden, fmt)
+        quantise: tuple[Operator, ...] = ()
+        expand = (_pass("permute", (x, routing), tuple(scale[0].reads())), *scale)
+    else:
+        a, quantise = quantised("x", tokens, hidden, fmt)
+        expand = ()
+    if name == "trtllm" and not blocks:
         # Triton's kernels gather tokens by index; CUTLASS's read a copy for every expert.
         expanded = activation("expanded", a.size_bytes * rows // tokens)
         expand = (_pass("permute", (a, routing), (expanded,)),)
         a = expanded
+    sorts = 0 if triton else (has_hopper_kernels(row) + 2 * (tokens > _SORTED_AT_ONCE))
     up = activation("up", 2 * rows * 2 * width)
     act = activation("act", 2 * rows * width)
     act_q, quantise_act = quantised("act", rows, width, fmt)
@@ -135,7 +174,7 @@ def _layer(
         *_routing(row, tokens),
         *quantise,
         _pass("permute", (routing,), (activation("sorted", 4 * rows + 4),)),
-        *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton)),
+        *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton + sorts)),
         *expand,
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
         _pass("activation", (up,), (act,), flop=4 * rows * width, sfu=rows * width),

@@ -4,7 +4,7 @@ vLLM and SGLang look for a configuration tuned for (experts of the rank, width, 
 fall back to `get_default_config`; TensorRT-LLM tunes at run time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -17,17 +17,24 @@ _SMALL_TILE: Final = GroupedTile(rows=32, tokens=16, k_bytes=128)
 _DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64, group=8)
 # Of weights with a scale per 128 x 128.
 _SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128, group=32)
-# DeepGEMM pads the tokens of every expert to its block of 128 rows.
-_DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128, group=16)
 _CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
+# Its grouped kernels on Hopper reach 840 of 989 TFLOPS in bf16 and 1490 of 1979 in fp8, more than
+# large GEMMs, which draw more power (8192 tokens, 8 experts, as below).
+_CUTLASS_ON_HOPPER: Final = {False: Fraction(7, 8), True: Fraction(4, 5)}
+# DeepGEMM pads the tokens of every expert to its block of 128 rows. Its CTAs walk through all
+# experts to find their tiles: 256 experts cost 60 us a layer, 32 seven (H100, one token).
+_DEEP_GEMM: Final = GroupedKernels(
+    tokens=(128,), slowdown=Fraction(4, 3), expert_trips=Fraction(1, 2)
+)
 _MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
 # The architectures for which SGLang ships tuned configurations of most shapes
-# (`fused_moe_triton/configs`), and the shapes (experts, width) that Ampere's are for. More
-# experts of Llama 4 and fewer than two were tuned for none.
+# (`fused_moe_triton/configs`), and the shapes (experts, width) that those
+# before Hopper are for.
 _BEFORE_HOPPER: Final = frozenset({"ampere", "ada"})
-_AMPERE_SHAPES: Final = frozenset(
-    {(1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (8, 8192)}
-)
+_TUNED_SHAPES: Final = {
+    "ampere": {(1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (8, 8192)},
+    "ada": {(8, 1792), (8, 3584), (8, 7168)},
+}
 _FEWEST_EXPERTS: Final = 2
 _MANY_EXPERTS: Final = 128
 _MANY_EXPERTS_WIDTHS: Final = frozenset({192, 384, 768, 1536})
@@ -61,13 +68,16 @@ def has_hopper_kernels(row: Row) -> bool:
     return chip_of(row["gpu"]).generation not in _BEFORE_HOPPER
 
 
+def has_blackwell_kernels(row: Row) -> bool:
+    """Return whether engines run on this chip what they wrote for Blackwell."""
+    return chip_of(row["gpu"]).generation.startswith("blackwell")
+
+
 def grouped_tile(row: Row, experts: Experts) -> GroupedTile | None:
     """Return the tile of an engine that does not tune (None: it does)."""
     name = engine_name(row)
     if experts.fmt == "fp8_block" and name == "sglang":
         return _SCALED_TILE
-    if experts.fmt == "fp8_block" and name == "trtllm" and has_hopper_kernels(row):
-        return _DEEP_GEMM_TILE
     if experts.fmt != "bf16" or name == "trtllm" or _is_tuned(chip_of(row["gpu"]), experts):
         return None
     if name == "vllm" and _version(row) >= _SIZED_BY_TOKENS:
@@ -84,10 +94,8 @@ def _tile_by_tokens(experts: Experts) -> GroupedTile:
 
 
 def _is_tuned(chip: ChipSpec, experts: Experts) -> bool:
-    if chip.generation == "ada":
-        return False
-    if chip.generation == "ampere":
-        return (experts.count, experts.width) in _AMPERE_SHAPES
+    if chip.generation in _TUNED_SHAPES:
+        return (experts.count, experts.width) in _TUNED_SHAPES[chip.generation]
     if experts.count == _MANY_EXPERTS:
         return experts.width in _MANY_EXPERTS_WIDTHS
     return experts.count >= _FEWEST_EXPERTS
@@ -114,12 +122,14 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
         # Triton kernels on Hopper, Marlin's repacked weights before.
         return GroupedKernels(short_rows=hopper)
     if fmt == "int4":
-        return GroupedKernels(
-            rows=_MARLIN.rows, tokens=_MARLIN.tokens, slowdown=Fraction(2 if hopper else Fraction(3, 2))
-        )
+        return replace(_MARLIN, slowdown=Fraction(2) if hopper else Fraction(3, 2))
     if fmt == "fp8_block" and hopper:
-        return GroupedKernels(slowdown=Fraction(4, 3) if name == "trtllm" else Fraction(8, 5))
+        return _DEEP_GEMM if name == "trtllm" else GroupedKernels(slowdown=Fraction(8, 5))
     if chip.generation == "ampere" and chip.hbm_type.startswith("HBM"):
         small = name != "trtllm" and not _is_tuned(chip, experts)
         return GroupedKernels(slowdown=Fraction(5, 3) if small else Fraction(7, 5))
-    return _CUTLASS if name == "trtllm" else GroupedKernels()
+    if name == "trtllm":
+        return replace(
+            _CUTLASS, slowdown=_CUTLASS_ON_HOPPER[fmt == "fp8"] if hopper else Fraction(1)
+        )
+    return GroupedKernels()

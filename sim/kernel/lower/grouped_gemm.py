@@ -23,6 +23,8 @@ ANY_KERNELS = GroupedKernels()
 # Accumulators of larger tiles do not fit the register file.
 _LARGEST_TILE = 256 * 128
 _FIXED_CTAS_PER_SM = 4
+# Larger tiles have eight warps, two on each scheduler, which fill each other's waits.
+_FOUR_WARPS = 64 * 128
 # As for other GEMMs (docs/decisions/0011).
 _SETUP_ROUND_TRIPS = 3
 
@@ -109,11 +111,14 @@ def build_grouped(
         segments=(experts, segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
+        setup_round_trips=_SETUP_ROUND_TRIPS
+        + int(len(op.tokens_per_expert) * kernels.expert_trips),
     )
 
 
-def _sharers(n_blocks: int, columns: int, places: int, fixed: GroupedTile | None) -> tuple[int, int]:
+def _sharers(
+    n_blocks: int, columns: int, places: int, fixed: GroupedTile | None
+) -> tuple[int, int]:
     """Return how many CTAs that run together read the same weights, and the same activations."""
     if fixed is None:
         return sharing(n_blocks, columns, places)[::-1]
@@ -192,5 +197,5 @@ def _phase(
         vector_flop=dequantise_flop(fmt) * n_length * op.k,
         stores=(Store(segment=2, size_bytes=out_bytes),),
         overlapped=target.bulk_copy,
-        in_order=not (target.bulk_copy or fmt.dequantised),
+        in_order=not (target.bulk_copy or fmt.dequantised) and tile[0] * tile[1] <= _FOUR_WARPS,
     )
