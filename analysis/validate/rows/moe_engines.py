@@ -36,8 +36,7 @@ _TUNED_SHAPES: Final = {
     "ada": {(8, 1792), (8, 3584), (8, 7168)},
 }
 _FEWEST_EXPERTS: Final = 2
-_MANY_EXPERTS: Final = 128
-_MANY_EXPERTS_WIDTHS: Final = frozenset({192, 384, 768, 1536})
+_TUNED_WIDTHS: Final = {16: {1024, 2048, 4096, 8192}, 128: {192, 384, 768, 1536}}
 # vLLM sizes its default tiles by tokens alone since 2026: (most tokens, tokens, weight rows, bytes
 # of K of 16-bit values, stages).
 _BY_TOKENS: Final = ((32, 16, 64, 256, 4), (64, 32, 64, 256, 3), (96, 32, 128, 128, 3))
@@ -96,8 +95,8 @@ def _tile_by_tokens(experts: Experts) -> GroupedTile:
 def _is_tuned(chip: ChipSpec, experts: Experts) -> bool:
     if chip.generation in _TUNED_SHAPES:
         return (experts.count, experts.width) in _TUNED_SHAPES[chip.generation]
-    if experts.count == _MANY_EXPERTS:
-        return experts.width in _MANY_EXPERTS_WIDTHS
+    if experts.count in _TUNED_WIDTHS:
+        return experts.width in _TUNED_WIDTHS[experts.count]
     return experts.count >= _FEWEST_EXPERTS
 
 
@@ -127,7 +126,7 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
         return _DEEP_GEMM if name == "trtllm" else GroupedKernels(slowdown=Fraction(8, 5))
     if chip.generation == "ampere" and chip.hbm_type.startswith("HBM"):
         small = name != "trtllm" and not _is_tuned(chip, experts)
-        return GroupedKernels(slowdown=Fraction(5, 3) if small else Fraction(7, 5))
+        return GroupedKernels(slowdown=Fraction(2) if small else Fraction(7, 5))
     if name == "trtllm":
         return replace(
             _CUTLASS, slowdown=_CUTLASS_ON_HOPPER[fmt == "fp8"] if hopper else Fraction(1)
