@@ -37,7 +37,7 @@ def dispatch(kernel: Kernel, sm_count: int, *, symmetry: bool) -> tuple[SmClass,
     else:
         work = [_work(kind) for kind in kernel.kinds]
         equal = max(work) <= _ABOUT_EQUAL * min(work)
-        lists = _round_robin(kernel, sm_count) if equal else _greedy(kernel, sm_count)
+        lists = _round_robin(kernel, sm_count) if equal else _greedy(kernel, work, sm_count)
         classes = Counter(slots for slots in lists if slots)
     if symmetry:
         return tuple(SmClass(multiplicity=n, slots=slots) for slots, n in classes.items())
@@ -69,14 +69,15 @@ def _round_robin(kernel: Kernel, sm_count: int) -> Iterator[Slots]:
         )
 
 
-def _greedy(kernel: Kernel, sm_count: int) -> Iterator[Slots]:
+def _greedy(kernel: Kernel, work: list[int], sm_count: int) -> Iterator[Slots]:
     heap = [(0, slot, sm) for slot in range(kernel.ctas_per_sm) for sm in range(sm_count)]
     held: list[list[list[int]]] = [[[] for _ in range(kernel.ctas_per_sm)] for _ in range(sm_count)]
     for index, kind in enumerate(kernel.kinds):
+        added = work[index]
         for _ in range(kind.count):
-            work, slot, sm = heap[0]
+            done, slot, sm = heap[0]
             held[sm][slot].append(index)
-            heapq.heapreplace(heap, (work + _work(kind), slot, sm))
+            heapq.heapreplace(heap, (done + added, slot, sm))
     for slots in held:
         yield tuple(tuple(slot) for slot in slots if slot)
 

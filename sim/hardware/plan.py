@@ -31,12 +31,12 @@ _SMALLEST_BYTES = 1024
 _SATURATING = 2
 # The most granules of a CTA's loop where its bytes in flight saturate, of all loops that are
 # simulated, and the fewest that a loop is left with.
-_LONGEST_LOOP = 64
-_MOST_SIMULATED = 768
+_LONGEST_LOOP = 48
+_MOST_SIMULATED = 320
 # The same for a loop at the pace of HBM, whose first requests nothing hides.
-_LONGEST_LOOP_OF_HBM = 160
-_MOST_SIMULATED_OF_HBM = 1152
-_SHORTEST_LOOP = 12
+_LONGEST_LOOP_OF_HBM = 64
+_MOST_SIMULATED_OF_HBM = 448
+_SHORTEST_LOOP = 6
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
 

@@ -55,11 +55,17 @@ class ScanVariant(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedTile:
-    """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time."""
+    """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time.
+
+    `stages` such pieces are on their way at once; the grid runs through all weight rows for `group`
+    token blocks of an expert at a time.
+    """
 
     rows: int
     tokens: int
     k_bytes: int
+    stages: int = 3
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +73,16 @@ class GroupedKernels:
     """The grouped GEMM kernels of an engine: tiles to choose from, and how they keep tensor cores.
 
     `slowdown` is how much longer than a library's GEMM the tensor cores take for the same tile;
-    `short_rows` says that weights of a few bits lie row by row, which a tile reads in short pieces.
+    `short_rows` says that weights of a few bits lie row by row, which a tile reads in short pieces;
+    `expert_trips` is how long, in L2 round trips, a CTA that looks for its first tile takes to pass
+    over one expert.
     """
 
     rows: tuple[int, ...] = (32, 64, 128)
     tokens: tuple[int, ...] = (16, 32, 64, 128)
     slowdown: Fraction = Fraction(1)
     short_rows: bool = False
+    expert_trips: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

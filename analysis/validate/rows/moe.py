@@ -4,8 +4,8 @@ Routing top-k, quantisation, permutation, two grouped GEMMs with the activation 
 weighted sum. `inter` is the width before tensor parallelism, `n_experts` the experts of all ranks.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Final
 
 from analysis.validate.case import (
@@ -14,12 +14,19 @@ from analysis.validate.case import (
     Row,
     UnpredictableError,
     activation,
+    chip_of,
     engine_name,
     number,
 )
 from analysis.validate.rows.gemm import quantised
+from analysis.validate.rows.moe_engines import (
+    experts_of,
+    grouped_kernels,
+    grouped_tile,
+    has_blackwell_kernels,
+    has_hopper_kernels,
+)
 from analysis.validate.rows.moe_routing import RankLoad, rank_load
-from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, GroupedGemm, Operator, Tensor, Traffic
 from sim.kernel.work import experts_read_bytes
@@ -41,18 +48,15 @@ _CLAMPING: Final = "sglang-0.5.10"
 # SGLang sums and scales so few tokens with two PyTorch kernels.
 _FEW_TOKENS: Final = 32
 _PAIR: Final = 2
-_SMALL_TILE: Final = GroupedTile(rows=32, tokens=16, k_bytes=128)
-_DEFAULT_TILE: Final = GroupedTile(rows=64, tokens=64, k_bytes=64)
-# Of weights with a scale per 128 x 128.
-_SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128)
-# DeepGEMM pads the tokens of every expert to its block of 128 rows.
-_DEEP_GEMM_TILE: Final = GroupedTile(rows=128, tokens=128, k_bytes=128)
-_CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
-_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
-# SGLang ships tuned configurations (`fused_moe_triton/configs`) for most shapes of these GPUs, and
-# of A100 for Mixtral in parts.
-_TUNED_GPUS: Final = ("H100", "H200", "H800", "B200", "B300", "GB", "MI")
-_TUNED_SHAPES: Final = frozenset({("8", 1792), ("8", 3584), ("8", 7168)})
+_TRITON_ROUTING: Final = 10
+_GROUPED_IN_PYTORCH: Final = "trtllm-1.0.0"
+_GROUPED_EXPERTS: Final = "256"
+_PYTORCH_ROUTING: Final = 22
+# Rows of a layer cost 6.2 ns more for every 1024 values that are scaled (H100, 8192 tokens, four
+# models, aiconfigurator-core 0.12.0, read 2026-11-27), as vector operations a value.
+_SCALE_FLOP: Final = 400
+# TensorRT-LLM sorts more tokens than this in three kernels instead of one.
+_SORTED_AT_ONCE: Final = 256
 
 
 def moe_case(row: Row) -> KernelCase:
@@ -60,69 +64,32 @@ def moe_case(row: Row) -> KernelCase:
     name = _FORMATS.get(row["dtype"], "")
     if name not in WEIGHT_FORMATS:
         raise UnpredictableError(f"no expert format for {row['dtype']}")
-    # Before Hopper SGLang widens mxfp4 experts to 16 bits when it loads them.
-    widened = name == "mxfp4" and engine_name(row) == "sglang" and not _is_tuned(row)
+    # Before Blackwell SGLang widens mxfp4 experts to 16 bits when it loads them.
+    widened = name == "mxfp4" and engine_name(row) == "sglang" and not has_blackwell_kernels(row)
     fmt = WEIGHT_FORMATS["bf16" if widened else name]
-    width = _width(row)
     load = load_of(row)
+    experts = experts_of(row, fmt.name, load)
     engine = replace(
         BENCHMARK_ENGINE,
-        grouped_tile=_grouped_tile(row, width),
-        grouped=_grouped_kernels(row, name),
+        grouped_tile=grouped_tile(row, experts),
+        grouped=grouped_kernels(row, experts),
     )
-    operators = _layer(row, fmt, (number(row, "hidden"), width), load)
-    # Every replay reads the same experts, which stay in L2 if they fit.
-    warm = tuple(
-        replace(op.experts, size_bytes=experts_read_bytes(op))
-        for op in operators
-        if isinstance(op, GroupedGemm)
-    )
-    return KernelCase(operators=operators, engine=engine, warm=warm)
+    operators = _layer(row, fmt, (number(row, "hidden"), experts.width), load)
+    grouped = [op for op in operators if isinstance(op, GroupedGemm)]
+    return KernelCase(operators=operators, engine=engine, warm=_warm(row, grouped))
 
 
-def _grouped_tile(row: Row, width: int) -> GroupedTile | None:
-    """Return SGLang's default tile where it has no tuned configuration (`get_default_config`)."""
-    if row["dtype"] == "fp8b128" and engine_name(row) == "sglang":
-        return _SCALED_TILE
-    if row["dtype"] == "fp8b128" and _is_tuned(row) and engine_name(row) != "vllm":
-        return _DEEP_GEMM_TILE
-    tuned = _is_tuned(row) or (row["n_experts"], width) in _TUNED_SHAPES
-    if engine_name(row) != "sglang" or row["dtype"] not in ("bf16", "fp16") or tuned:
-        return None
-    few = number(row, "tokens") <= number(row, "n_experts")
-    return _SMALL_TILE if few else _DEFAULT_TILE
+def _warm(row: Row, grouped: Sequence[GroupedGemm]) -> tuple[Tensor, ...]:
+    """Return the experts that a replay reads again, which stay in L2 if they fit.
 
-
-def _grouped_kernels(row: Row, fmt: str) -> GroupedKernels:
-    """Return the grouped GEMM kernels of an engine.
-
-    What they reach of a GEMM's tensor rate is read off the largest rows of each engine and
-    generation (aiconfigurator-core 0.12.0, read 2026-11-23): Triton's and CUTLASS's kernels of
-    GA100 .7, Triton's with tiles of 64 x 64 x 32 .6, whose warps read each operand from shared
-    memory twice; Marlin .7 before Hopper, where `mma.sync` reaches .5 of `wgmma`; Triton's with a
-    scale for each 128 values, which adds up accumulators outside the tensor cores, .6; CUTLASS's
-    of that kind .75.
+    A power law is replayed with ten draws, which hit nearly all experts between them: in turn, but
+    for SGLang, which replays each ten times.
     """
-    name, gpu = engine_name(row), row["gpu"]
-    if fmt == "mxfp4":
-        # Triton kernels on Hopper, Marlin's repacked weights before.
-        return GroupedKernels(short_rows=_is_tuned(row))
-    if fmt == "int4":
-        return replace(_MARLIN, slowdown=Fraction(2) if _is_tuned(row) else Fraction(3, 2))
-    if fmt == "fp8_block" and _is_tuned(row):
-        return GroupedKernels(slowdown=Fraction(4, 3) if name == "trtllm" else Fraction(8, 5))
-    if gpu.startswith("A100"):
-        small = name == "sglang" and (row["n_experts"], _width(row)) not in _TUNED_SHAPES
-        return GroupedKernels(slowdown=Fraction(5, 3) if small else Fraction(7, 5))
-    return _CUTLASS if name == "trtllm" else GroupedKernels()
-
-
-def _width(row: Row) -> int:
-    return number(row, "inter") // max(1, number(row, "tp"))
-
-
-def _is_tuned(row: Row) -> bool:
-    return row["gpu"].startswith(_TUNED_GPUS)
+    held = sum(op.experts.size_bytes for op in grouped)
+    in_turn = row["routing"] != "balanced" and engine_name(row) != "sglang"
+    if in_turn and held > chip_of(row["gpu"]).l2_bytes:
+        return ()
+    return tuple(replace(op.experts, size_bytes=experts_read_bytes(op)) for op in grouped)
 
 
 def load_of(row: Row) -> RankLoad:
@@ -153,12 +120,27 @@ def _routing(row: Row, tokens: int) -> tuple[Operator, ...]:
     logits = activation("logits", 4 * tokens * experts)
     routing = activation("routing", 8 * tokens * topk)
     router = _pass("router_topk", (logits,), (routing,), flop=tokens * experts * topk)
+    chain = _chain_of(row)
+    if chain:
+        return (router, *(_pass("permute_fill", (routing,), (routing,)),) * chain)
     if name != "sglang" or inside or row["dtype"] == "int4_wo":
         return (router,)
     filled = activation("filled", 4 * tokens * topk)
     copied = activation("copied", logits.size_bytes)
     copies = (_pass("permute_fill", (routing,), (filled,)),) * 2
     return (router, *copies, _pass("permute_fill", (logits,), (copied,)))
+
+
+def _chain_of(row: Row) -> int:
+    """Return the small kernels of engines that route by more than one.
+
+    Triton's routing of mxfp4 experts sorts in ten kernels (`triton_kernels/routing.py`). The
+    grouped top-k of DeepSeek was a chain of PyTorch kernels in TensorRT-LLM 1.0.
+    """
+    if row["dtype"] == _INSIDE and engine_name(row) == "vllm" and has_hopper_kernels(row):
+        return _TRITON_ROUTING
+    grouped = row["framework"] == _GROUPED_IN_PYTORCH and row["n_experts"] == _GROUPED_EXPERTS
+    return _PYTORCH_ROUTING if grouped else 0
 
 
 def _layer(
@@ -169,26 +151,36 @@ def _layer(
     # vLLM and SGLang align the tokens of experts to blocks in two kernels.
     name = engine_name(row)
     triton = name in ("vllm", "sglang")
+    blocks = name == "trtllm" and fmt.name == "fp8_block" and has_hopper_kernels(row)
     scales = name == "sglang" and tokens <= _FEW_TOKENS and number(row, "topk") > _PAIR
     filled = activation("filled", 4 * rows + 4)
     routing = activation("routing", 8 * tokens * number(row, "topk"))
-    a, quantise = quantised("x", tokens, hidden, fmt)
-    expand: tuple[Operator, ...] = ()
-    if name == "trtllm":
+    if blocks:
+        # It copies tokens for every expert before it scales them.
+        x = activation("tokens", 2 * tokens * hidden)
+        a, scale = _scaled("x", rows, hidden, fmt)
+        quantise: tuple[Operator, ...] = ()
+        expand = (_pass("permute", (x, routing), tuple(scale[0].reads())), *scale)
+    else:
+        a, quantise = quantised("x", tokens, hidden, fmt)
+        expand = ()
+    if name == "trtllm" and not blocks:
         # Triton's kernels gather tokens by index; CUTLASS's read a copy for every expert.
         expanded = activation("expanded", a.size_bytes * rows // tokens)
         expand = (_pass("permute", (a, routing), (expanded,)),)
         a = expanded
+    sorts = 0 if triton else (has_hopper_kernels(row) + 2 * (tokens > _SORTED_AT_ONCE))
     up = activation("up", 2 * rows * 2 * width)
     act = activation("act", 2 * rows * width)
-    act_q, quantise_act = quantised("act", rows, width, fmt)
+    scaled = _scaled if blocks else quantised
+    act_q, quantise_act = scaled("act", rows, width, fmt)
     down = activation("down", 2 * rows * hidden)
     out = activation("out", 2 * tokens * hidden)
     return (
         *_routing(row, tokens),
         *quantise,
         _pass("permute", (routing,), (activation("sorted", 4 * rows + 4),)),
-        *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton)),
+        *(_pass("permute_fill", (routing,), (filled,)) for _ in range(triton + sorts)),
         *expand,
         _grouped("up", counts, (2 * width, hidden), a, up, fmt),
         _pass("activation", (up,), (act,), flop=4 * rows * width, sfu=rows * width),
@@ -197,6 +189,19 @@ def _layer(
         _pass("combine", (down, routing), (out,), flop=2 * rows * hidden),
         *(_pass("combine", (out,), (out,), flop=tokens * hidden) for _ in range(scales)),
     )
+
+
+def _scaled(
+    name: str, rows: int, width: int, fmt: WeightFormat
+) -> tuple[Tensor, tuple[Operator, ...]]:
+    """Return what TensorRT-LLM's `scale_1x128_kernel` makes, and that kernel.
+
+    It gives each 128 values a warp that loads, reduces, stores and ends: a step of a CTA a group.
+    """
+    plain = activation(name, 2 * rows * width)
+    small = activation(f"{name}.quantised", fmt.activation_bytes_of(rows, width))
+    scale = _pass("scale", (plain,), (small,), flop=_SCALE_FLOP * rows * width)
+    return small, (replace(scale, name=f"scale_{name}"),)
 
 
 def _pass(

@@ -12,7 +12,7 @@ from itertools import islice
 from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import activation_bytes, dequantise_flop, segment_of
-from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines
+from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing
 from sim.kernel.operators import GroupedGemm
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
@@ -23,7 +23,8 @@ ANY_KERNELS = GroupedKernels()
 # Accumulators of larger tiles do not fit the register file.
 _LARGEST_TILE = 256 * 128
 _FIXED_CTAS_PER_SM = 4
-_FIXED_STAGES = 3
+# Larger tiles have eight warps, two on each scheduler, which fill each other's waits.
+_FOUR_WARPS = 64 * 128
 # As for other GEMMs (docs/decisions/0011).
 _SETUP_ROUND_TRIPS = 3
 
@@ -42,11 +43,8 @@ def grouped_candidates(
     if not counts:
         return
     if fixed is not None:
-        # Triton's pipeline holds three stages; its small tiles leave room for four CTAs an SM.
-        stage = (fixed.rows + fixed.tokens) * fixed.k_bytes
-        pipeline = Pipeline(ctas_per_sm=_FIXED_CTAS_PER_SM, buffer_bytes=_FIXED_STAGES * stage)
         tile = (fixed.rows, fixed.tokens)
-        yield build_grouped(op, target, tile, pipeline, kernels, fixed.k_bytes)
+        yield build_grouped(op, target, tile, _fixed_pipeline(fixed, target), kernels, fixed)
         return
     largest = fit_tile(max(counts), kernels.tokens)
     typical = fit_tile(ceil_div(sum(counts), len(counts)), kernels.tokens)
@@ -63,29 +61,41 @@ def grouped_candidates(
                 yield build_grouped(op, target, (tile_n, tile_m), pipeline, kernels)
 
 
+def _fixed_pipeline(fixed: GroupedTile, target: Target) -> Pipeline:
+    """Return Triton's pipeline: as many CTAs an SM as shared memory and registers allow."""
+    buffer = fixed.stages * (fixed.rows + fixed.tokens) * fixed.k_bytes
+    ctas = target.shared_memory_bytes // buffer
+    return Pipeline(ctas_per_sm=min(_FIXED_CTAS_PER_SM, max(1, ctas)), buffer_bytes=buffer)
+
+
 def build_grouped(
     op: GroupedGemm,
     target: Target,
     tile: tuple[int, int],
     pipeline: Pipeline,
     kernels: GroupedKernels = ANY_KERNELS,
-    k_bytes: int = _STAGE_ROW_BYTES,
+    fixed: GroupedTile | None = None,
 ) -> Kernel:
-    """Return the kernel of one tiling, which takes `k_bytes` of K at a time.
+    """Return the kernel of one tiling; a `fixed` tile has its own pieces of K and raster.
 
     Experts with about as many token blocks share CTA kinds; their partly filled blocks count with
     their mean fill, as they differ in a few rows of activations only.
     """
     tile_n, tile_m = tile
     expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
+    k_bytes = min(fixed.k_bytes, _STAGE_ROW_BYTES) if fixed else _STAGE_ROW_BYTES
+    places = target.sm_count * pipeline.ctas_per_sm
     kinds = []
     for load in _loads(op, tile_m):
-        n_experts, n_blocks, _ = load
+        n_experts, n_blocks, tokens = load
+        sharers = _sharers(n_blocks, ceil_div(op.n, tile_n), places, fixed)
+        fill = ceil_div(tokens, n_experts * n_blocks)
+        buffer = _filled(op, pipeline.buffer_bytes, tile, fill)
         for n_count, n_length in cut(op.n, tile_n):
             count = n_experts * n_blocks * n_count
-            phase = _phase(op, target, tile, n_length, load, k_bytes)
+            phase = _phase(op, target, (tile_n, tile_m, k_bytes), n_length, load, sharers)
             phase = replace(phase, tensor_flop=int(phase.tensor_flop * kernels.slowdown))
-            kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=pipeline.buffer_bytes))
+            kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer))
     experts = Segment(
         name=op.experts.name,
         size_bytes=sum(tokens > 0 for tokens in op.tokens_per_expert) * expert_bytes,
@@ -101,23 +111,45 @@ def build_grouped(
         segments=(experts, segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
+        setup_round_trips=_SETUP_ROUND_TRIPS
+        + int(len(op.tokens_per_expert) * kernels.expert_trips),
     )
+
+
+def _sharers(
+    n_blocks: int, columns: int, places: int, fixed: GroupedTile | None
+) -> tuple[int, int]:
+    """Return how many CTAs that run together read the same weights, and the same activations."""
+    if fixed is None:
+        return sharing(n_blocks, columns, places)[::-1]
+    tall = min(n_blocks, max(fixed.group, ceil_div(places, columns)))
+    return tall, min(columns, max(1, places // tall))
+
+
+def _filled(op: GroupedGemm, buffer_bytes: int, tile: tuple[int, int], fill: int) -> int:
+    """Return the bytes that a pipeline holds: rows of a token block without a token are no loads.
+
+    Their place in shared memory stays empty, so that a CTA has fewer bytes in flight.
+    """
+    weights = op.weight_format.bytes_of(tile[0] * _STAGE_ROW_BYTES)
+    width = activation_bytes(op.weight_format) * _STAGE_ROW_BYTES
+    return ceil_div(buffer_bytes * (weights + fill * width), weights + tile[1] * width)
 
 
 def _loads(op: GroupedGemm, tile_m: int) -> list[tuple[int, int, int]]:
     """Return (experts, token blocks of each, tokens of them all), the most loaded experts first.
 
     What differs between CTAs of two experts is how many others read the same weights. Experts whose
-    blocks number 1, 2 to 3, 4 to 7, ... are taken together and share their blocks out evenly: some
+    blocks number 1, 2 to 7, 8 to 31, ... are taken together and share their blocks out evenly: some
     get one more than the others, so that experts, blocks and tokens sum to what they were.
     """
-    octaves: dict[int, list[int]] = {}
+    alike: dict[int, list[int]] = {}
     for tokens in op.tokens_per_expert:
         if tokens:
-            octaves.setdefault(ceil_div(tokens, tile_m).bit_length(), []).append(tokens)
+            order = ceil_div(tokens, tile_m).bit_length() // 2
+            alike.setdefault(order, []).append(tokens)
     loads = []
-    for _, tokens_of in sorted(octaves.items(), reverse=True):
+    for _, tokens_of in sorted(alike.items(), reverse=True):
         n_experts, tokens = len(tokens_of), sum(tokens_of)
         blocks = sum(ceil_div(n, tile_m) for n in tokens_of)
         each, more = divmod(blocks, n_experts)
@@ -131,12 +163,16 @@ def _loads(op: GroupedGemm, tile_m: int) -> list[tuple[int, int, int]]:
 def _phase(
     op: GroupedGemm,
     target: Target,
-    tile: tuple[int, int],
+    tile: tuple[int, int, int],
     n_length: int,
     load: tuple[int, int, int],
-    k_bytes: int,
+    sharers: tuple[int, int],
 ) -> Phase:
-    """Return the phase of a CTA; `load` is (experts, blocks an expert, tokens of them all)."""
+    """Return the phase of a CTA; `load` is (experts, blocks an expert, tokens of them all).
+
+    `tile` is (weight rows, tokens, bytes of K at a time); `sharers` read the same weights and the
+    same activations. Kernels that unpack weights (Marlin) interleave that with loads and products.
+    """
     n_experts, n_blocks, tokens = load
     expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
     fmt = op.weight_format
@@ -147,14 +183,19 @@ def _phase(
     )
     return Phase(
         round_trips=2,
-        steps=ceil_div(op.k * activation_bytes(fmt), k_bytes),
+        steps=ceil_div(op.k * activation_bytes(fmt), tile[2]),
         loads=(
-            Load(segment=0, size_bytes=ceil_div(expert_bytes * n_length, op.n), sharers=n_blocks),
-            Load(segment=1, size_bytes=a_bytes, sharers=ceil_div(op.n, tile[0])),
+            Load(
+                segment=0,
+                size_bytes=ceil_div(expert_bytes * n_length, op.n),
+                sharers=sharers[0],
+            ),
+            Load(segment=1, size_bytes=a_bytes, sharers=sharers[1]),
         ),
         compute=target.compute(fmt.compute),
         tensor_flop=2 * tile[0] * tile[1] * op.k,
         vector_flop=dequantise_flop(fmt) * n_length * op.k,
         stores=(Store(segment=2, size_bytes=out_bytes),),
         overlapped=target.bulk_copy,
+        in_order=not (target.bulk_copy or fmt.dequantised) and tile[0] * tile[1] <= _FOUR_WARPS,
     )
