@@ -20,7 +20,7 @@ _HELD = (*PIPES, "l2_bandwidth")
 _GRANULES_PER_SM = 40
 _PER_BUFFER = 10
 # Where an SM refills its buffers often and CTAs restart quickly, the ends of CTAs count less.
-_PER_BUFFER_IF_STEADY = 4
+_PER_BUFFER_IF_STEADY = 5
 _MANY_REFILLS = 24
 _QUICK_RESTART = 2
 # Where bytes in flight are below this many times bandwidth x latency, the pipeline's grain shows.
@@ -32,11 +32,11 @@ _SATURATING = 2
 # The most granules of a CTA's loop where its bytes in flight saturate, of all loops that are
 # simulated, and the fewest that a loop is left with.
 _LONGEST_LOOP = 48
-_MOST_SIMULATED = 320
+_MOST_SIMULATED = 400
 # The same for a loop at the pace of HBM, whose first requests nothing hides.
-_LONGEST_LOOP_OF_HBM = 64
-_MOST_SIMULATED_OF_HBM = 448
-_SHORTEST_LOOP = 6
+_LONGEST_LOOP_OF_HBM = 96
+_MOST_SIMULATED_OF_HBM = 640
+_SHORTEST_LOOP = 8
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
 

@@ -143,7 +143,7 @@ def test_halving_the_granule_moves_random_shapes_within_a_bound(op: Operator, ch
 def test_a_coarse_granule_does_change_the_time() -> None:
     """The measure is not blind: requests of half a buffer are felt in a short loop."""
     gpu = Gpu(spec=real_chip("h100-sxm"))
-    op = gemm(16, 4096, 4096)
+    op = gemm(16, 2048, 2048)
     kernels = Device(gpu=gpu, engine=ENGINE, memo=Memo(None)).tune(op)
     fine, _ = run_all(gpu, kernels, EMPTY_L2)
     coarse, _ = run_all(replace(gpu, granule_bytes=1 << 30), kernels, EMPTY_L2)
