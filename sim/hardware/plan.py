@@ -37,6 +37,8 @@ _MOST_SIMULATED = 400
 _LONGEST_LOOP_OF_HBM = 96
 _MOST_SIMULATED_OF_HBM = 640
 _SHORTEST_LOOP = 8
+# The same where no other CTA of the SM works while one waits for its first request.
+_SHORTEST_LOOP_ALONE = 16
 _CLEARLY = 1.5
 _FEWEST_PER_BUFFER = 2
 
@@ -124,8 +126,10 @@ def plan_kernel(
     usual = granule_bytes(kernel, spec, Fraction(1))
     beyond_hbm = is_long or _is_beyond_hbm(kernel, spec, busy_sms)
     saturates = _is_ample(kernel, spec, _SATURATING)
+    shortest = _SHORTEST_LOOP if kernel.ctas_per_sm > 1 else _SHORTEST_LOOP_ALONE
+    most = _longest_loop(simulated, beyond_hbm=beyond_hbm, shortest=shortest)
     for kind in kernel.kinds:
-        stretch = _stretch(kind, usual, simulated, beyond_hbm=beyond_hbm) if saturates else 1
+        stretch = _stretch(kind, usual, most) if saturates else 1
         smallest = max(1, min(size_bytes, kind.buffer_bytes // _FEWEST_PER_BUFFER))
         phases = []
         for phase in kind.phases:
@@ -151,17 +155,20 @@ def _is_beyond_hbm(kernel: Kernel, spec: ChipSpec, busy_sms: int) -> bool:
     return max(pipes_ps // busy_sms, l2_ps) >= _CLEARLY * hbm_ps
 
 
-def _stretch(kind: CtaKind, size_bytes: int, simulated: int, *, beyond_hbm: bool) -> int:
+def _longest_loop(simulated: int, *, beyond_hbm: bool, shortest: int) -> int:
+    """Return the most requests of a CTA's loop if all loops of `simulated` CTAs count."""
+    longest = _LONGEST_LOOP if beyond_hbm else _LONGEST_LOOP_OF_HBM
+    most = _MOST_SIMULATED if beyond_hbm else _MOST_SIMULATED_OF_HBM
+    return max(shortest, min(longest, most // simulated))
+
+
+def _stretch(kind: CtaKind, size_bytes: int, most: int) -> int:
     """Return by how much the granules of a long loop, and the buffer with them, are enlarged.
 
     A loop that runs at the pace of its pipes or of L2 does so whatever its buffer, if bytes in
     flight are ample: larger pieces save events and move its ends only.
     """
     longest = max(phase.load_bytes for phase in kind.phases)
-    if beyond_hbm:
-        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP, _MOST_SIMULATED // simulated))
-    else:
-        most = max(_SHORTEST_LOOP, min(_LONGEST_LOOP_OF_HBM, _MOST_SIMULATED_OF_HBM // simulated))
     return max(1, longest // (most * size_bytes))
 
 

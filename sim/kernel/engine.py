@@ -57,8 +57,8 @@ class ScanVariant(StrEnum):
 class GroupedTile:
     """A fixed tile of grouped GEMMs: weight rows, tokens, and bytes of K at a time.
 
-    `stages` such pieces are on their way at once; the grid runs through all weight rows for `group`
-    token blocks of an expert at a time.
+    A pipeline of `stages` has one buffer less than those; the grid runs through all weight rows for
+    `group` token blocks of an expert at a time.
     """
 
     rows: int
@@ -74,6 +74,7 @@ class GroupedKernels:
 
     `slowdown` is how much longer than a library's GEMM the tensor cores take for the same tile;
     `short_rows` says that weights of a few bits lie row by row, which a tile reads in short pieces;
+    `setup_trips` are the dependent L2 round trips before the first tile of an SM;
     `expert_trips` is how long, in L2 round trips, a CTA that looks for its first tile takes to pass
     over one expert.
     """
@@ -82,6 +83,7 @@ class GroupedKernels:
     tokens: tuple[int, ...] = (16, 32, 64, 128)
     slowdown: Fraction = Fraction(1)
     short_rows: bool = False
+    setup_trips: int = 3
     expert_trips: Fraction = Fraction(0)
 
 

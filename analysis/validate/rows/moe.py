@@ -171,9 +171,12 @@ def _layer(
         a = expanded
     sorts = 0 if triton else (has_hopper_kernels(row) + 2 * (tokens > _SORTED_AT_ONCE))
     up = activation("up", 2 * rows * 2 * width)
-    act = activation("act", 2 * rows * width)
     scaled = _scaled if blocks else quantised
     act_q, quantise_act = scaled("act", rows, width, fmt)
+    act = activation("act", 2 * rows * width)
+    if name == "trtllm" and fmt.name == "fp8":
+        # Its activation kernel writes 8 bits.
+        act, quantise_act = act_q, ()
     down = activation("down", 2 * rows * hidden)
     out = activation("out", 2 * tokens * hidden)
     return (

@@ -25,8 +25,6 @@ _LARGEST_TILE = 256 * 128
 _FIXED_CTAS_PER_SM = 4
 # Larger tiles have eight warps, two on each scheduler, which fill each other's waits.
 _FOUR_WARPS = 64 * 128
-# As for other GEMMs (docs/decisions/0011).
-_SETUP_ROUND_TRIPS = 3
 
 
 def grouped_candidates(
@@ -62,8 +60,11 @@ def grouped_candidates(
 
 
 def _fixed_pipeline(fixed: GroupedTile, target: Target) -> Pipeline:
-    """Return Triton's pipeline: as many CTAs an SM as shared memory and registers allow."""
-    buffer = fixed.stages * (fixed.rows + fixed.tokens) * fixed.k_bytes
+    """Return Triton's pipeline: as many CTAs an SM as shared memory and registers allow.
+
+    Its n stages have n - 1 buffers: a piece is asked for when the one in its place is multiplied.
+    """
+    buffer = (fixed.stages - 1) * (fixed.rows + fixed.tokens) * fixed.k_bytes
     ctas = target.shared_memory_bytes // buffer
     return Pipeline(ctas_per_sm=min(_FIXED_CTAS_PER_SM, max(1, ctas)), buffer_bytes=buffer)
 
@@ -111,7 +112,7 @@ def build_grouped(
         segments=(experts, segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS
+        setup_round_trips=kernels.setup_trips
         + int(len(op.tokens_per_expert) * kernels.expert_trips),
     )
 
