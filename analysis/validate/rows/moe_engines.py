@@ -20,15 +20,15 @@ _SCALED_TILE: Final = GroupedTile(rows=128, tokens=64, k_bytes=128, group=32)
 _CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
 # Its grouped kernels on Hopper reach 840 of 989 TFLOPS in bf16 and 1490 of 1979 in fp8, more than
 # large GEMMs, which draw more power (8192 tokens, 8 experts, as below).
-_CUTLASS_ON_HOPPER: Final = {False: Fraction(7, 8), True: Fraction(4, 5)}
+_CUTLASS_ON_HOPPER: Final = {False: Fraction(15, 16), True: Fraction(9, 10)}
 # DeepGEMM pads the tokens of every expert to its block of 128 rows. Its CTAs walk through all
 # experts to find their tiles: 256 experts cost 60 us a layer, 32 seven (H100, one token).
 _DEEP_GEMM: Final = GroupedKernels(
     tokens=(128,), slowdown=Fraction(4, 3), expert_trips=Fraction(1, 2)
 )
 # They write their experts' tensor maps to memory and fence before they load through them: layers of
-# few tokens take 10 us more than on Ada, whose kernels have none (three models, as below).
-_TENSOR_MAP_TRIPS: Final = 23
+# few tokens take 3 us more than on Ada, whose kernels have none (three models, as below).
+_TENSOR_MAP_TRIPS: Final = 11
 _MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
 # The architectures for which SGLang ships tuned configurations of most shapes
 # (`fused_moe_triton/configs`), and the shapes (experts, width) that those
@@ -136,7 +136,5 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
         small = name != "trtllm" and not _is_tuned(chip, experts)
         return GroupedKernels(slowdown=Fraction(2) if small else Fraction(7, 5))
     if name == "trtllm":
-        return replace(
-            _CUTLASS, slowdown=_CUTLASS_ON_HOPPER[fmt == "fp8"] if hopper else Fraction(1)
-        )
+        return _on_hopper(fmt) if hopper else _CUTLASS
     return GroupedKernels()

@@ -47,7 +47,7 @@ def rank_load(
     experts, ranks = number(row, "n_experts"), max(1, number(row, "ep"))
     local = experts // ranks
     if ranks == 1 or not selects:
-        piles = row["framework"] == _TO_BUSIEST
+        piles = row.get("framework") == _TO_BUSIEST
         counts = _expert_counts(row["routing"], tokens, experts, topk, ranks, piles=piles)
         mine = _sorted(counts[:local])
         rows = tokens * topk if keeps_rows or ranks == 1 else sum(mine)
