@@ -9,7 +9,7 @@ from sim.hardware.residency import EMPTY_L2, L2State, Resident
 from sim.kernel.engine import Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
-from sim.kernel.operators import Operator, Traffic
+from sim.kernel.operators import Gemm, Operator, Traffic
 from sim.run.memo import Memo, key_of
 from sim.units import PS_PER_US
 
@@ -19,6 +19,7 @@ SIMULATED_CANDIDATES = 2
 _WORTH_A_TRY = 1.03
 # The guess of kernels longer than this is good enough, and they are slow to simulate.
 _LONG_PS = 200 * PS_PER_US
+_TRIAL_GRANULES = 3
 
 Sequences = list[tuple[Kernel, ...]]
 
@@ -74,7 +75,11 @@ class Device:
         best = [s for guess, s in ranked[:SIMULATED_CANDIDATES] if guess <= limit]
         if len(best) == 1:
             return best[0]
-        return min(best, key=lambda s: (self._time(s, l2), s[0].name))
+        # A GEMM alone mostly finds in L2 what its trial did, so that the trial is remembered as its
+        # run; other operators find what was there before, and larger requests tell enough.
+        coarse = replace(self.gpu, granule_scale=self.gpu.granule_scale * _TRIAL_GRANULES)
+        trial = self if isinstance(op, Gemm) else replace(self, gpu=coarse)
+        return min(best, key=lambda s: (trial._time(s, l2), s[0].name))
 
     def _time(self, kernels: Sequence[Kernel], l2: L2State) -> int:
         total = 0
