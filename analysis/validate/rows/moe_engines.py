@@ -29,7 +29,11 @@ _DEEP_GEMM: Final = GroupedKernels(
 # They write their experts' tensor maps to memory and fence before they load through them: layers of
 # few tokens take 3 us more than on Ada, whose kernels have none (three models, as below).
 _TENSOR_MAP_TRIPS: Final = 11
-_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
+# Marlin's CTAs split K unevenly, pass partial sums on through L2 and wait at locks for them: one
+# token takes 10 us more on A100 and 8 on L40S than without (seven layers, as below).
+_MARLIN_TRIPS: Final = 23
+_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64), setup_trips=_MARLIN_TRIPS)
+_TRITON_MXFP4: Final = GroupedKernels(short_rows=True)
 # Shapes (experts of the rank, width) that vLLM and SGLang ship tuned configurations for
 # (`fused_moe/configs`, `fused_moe_triton/configs`), as far as times tell: without one they jump
 # where tokens exceed experts. For Hopper and later most shapes of two and more experts have one,
@@ -128,7 +132,7 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
     hopper = has_hopper_kernels(row)
     if fmt == "mxfp4":
         # Triton kernels on Hopper, Marlin's repacked weights before.
-        return GroupedKernels(short_rows=hopper)
+        return _TRITON_MXFP4 if hopper else GroupedKernels(setup_trips=_MARLIN_TRIPS)
     if fmt == "int4":
         return replace(_MARLIN, slowdown=Fraction(2) if hopper else Fraction(3, 2))
     if engine_name(row) == "trtllm":
