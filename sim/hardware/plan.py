@@ -32,11 +32,11 @@ _SATURATING = 2
 # The most granules of a CTA's loop where its bytes in flight saturate, of all loops that are
 # simulated, and the fewest that a loop is left with.
 _LONGEST_LOOP = 48
-_MOST_SIMULATED = 400
+_MOST_SIMULATED = 256
 # The same for a loop at the pace of HBM, whose first requests nothing hides.
-_LONGEST_LOOP_OF_HBM = 96
-_MOST_SIMULATED_OF_HBM = 640
-_SHORTEST_LOOP = 8
+_LONGEST_LOOP_OF_HBM = 64
+_MOST_SIMULATED_OF_HBM = 320
+_SHORTEST_LOOP = 6
 # The same where no other CTA of the SM works while one waits for its first request.
 _SHORTEST_LOOP_ALONE = 16
 _CLEARLY = 1.5

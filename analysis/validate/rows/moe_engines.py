@@ -29,10 +29,15 @@ _DEEP_GEMM: Final = GroupedKernels(
 # They write their experts' tensor maps to memory and fence before they load through them: layers of
 # few tokens take 3 us more than on Ada, whose kernels have none (three models, as below).
 _TENSOR_MAP_TRIPS: Final = 11
-_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64))
-# The architectures for which SGLang ships tuned configurations of most shapes
-# (`fused_moe_triton/configs`), and the shapes (experts, width) that those
-# before Hopper are for.
+# Marlin's CTAs split K unevenly, pass partial sums on through L2 and wait at locks for them: one
+# token takes 10 us more on A100 and 8 on L40S than without (seven layers, as below).
+_MARLIN_TRIPS: Final = 23
+_MARLIN: Final = GroupedKernels(rows=(128, 256), tokens=(16, 32, 64), setup_trips=_MARLIN_TRIPS)
+_TRITON_MXFP4: Final = GroupedKernels(short_rows=True)
+# Shapes (experts of the rank, width) that vLLM and SGLang ship tuned configurations for
+# (`fused_moe/configs`, `fused_moe_triton/configs`), as far as times tell: without one they jump
+# where tokens exceed experts. For Hopper and later most shapes of two and more experts have one,
+# of 16 and 128 experts these widths (aiconfigurator-core 0.12.0, read 2026-11-27).
 _BEFORE_HOPPER: Final = frozenset({"ampere", "ada"})
 _TUNED_SHAPES: Final = {
     "ampere": {(1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (8, 8192)},
@@ -40,8 +45,8 @@ _TUNED_SHAPES: Final = {
 }
 _FEWEST_EXPERTS: Final = 2
 _TUNED_WIDTHS: Final = {16: {1024, 2048, 4096, 8192}, 128: {192, 384, 768, 1536}}
-# vLLM sizes its default tiles by tokens alone since 2026: (most tokens, tokens, weight rows, bytes
-# of K of 16-bit values, stages).
+# vLLM 0.24 sizes its default tiles by tokens alone, 0.14 did not yet: (most tokens, tokens of a
+# tile, weight rows, bytes of K of 16-bit values, stages).
 _BY_TOKENS: Final = ((32, 16, 64, 256, 4), (64, 32, 64, 256, 3), (96, 32, 128, 128, 3))
 _BY_MANY_TOKENS: Final = ((512, 64, 128, 128, 3), (1 << 62, 128, 128, 128, 3))
 _SIZED_BY_TOKENS: Final = (0, 16)
@@ -68,6 +73,11 @@ def experts_of(row: Row, fmt: str, load: RankLoad) -> Experts:
 def has_hopper_kernels(row: Row) -> bool:
     """Return whether engines run on this chip what they wrote for Hopper or later."""
     return chip_of(row["gpu"]).generation not in _BEFORE_HOPPER
+
+
+def runs_deep_gemm(row: Row) -> bool:
+    """Return whether TensorRT-LLM has its copy of DeepGEMM for this chip, which is for Hopper."""
+    return chip_of(row["gpu"]).generation == "hopper"
 
 
 def has_blackwell_kernels(row: Row) -> bool:
@@ -103,11 +113,6 @@ def _is_tuned(chip: ChipSpec, experts: Experts) -> bool:
     return experts.count >= _FEWEST_EXPERTS
 
 
-def _on_hopper(fmt: str) -> GroupedKernels:
-    slowdown = _CUTLASS_ON_HOPPER[fmt == "fp8"]
-    return replace(_CUTLASS, slowdown=slowdown, setup_trips=_TENSOR_MAP_TRIPS)
-
-
 def _version(row: Row) -> tuple[int, ...]:
     digits = row["framework"].partition("-")[2].split("rc")[0].split(".")
     return tuple(int(part) for part in digits if part.isdigit())
@@ -118,23 +123,37 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
 
     What they reach of a GEMM's tensor rate is read off the largest rows of each engine and
     generation (aiconfigurator-core 0.12.0, read 2026-11-23): Triton's and CUTLASS's kernels of
-    GA100 .7, Triton's with tiles of 64 x 64 x 32 .6, whose warps read each operand from shared
-    memory twice; Marlin .7 before Hopper, where `mma.sync` reaches .5 of `wgmma`; Triton's with a
-    scale for each 128 values, which adds up accumulators outside the tensor cores, .6; CUTLASS's
-    of that kind .75.
+    GA100 .7, Triton's default tiles of 64 x 64 x 32 .5 (2026-11-27), whose warps read each operand
+    from shared memory twice; Marlin .7 before Hopper, where `mma.sync` reaches .5 of `wgmma`;
+    Triton's with a scale for each 128 values, which adds up accumulators outside the tensor cores,
+    .6; DeepGEMM .75.
     """
-    name, chip, fmt = engine_name(row), chip_of(row["gpu"]), experts.fmt
+    chip, fmt = chip_of(row["gpu"]), experts.fmt
     hopper = has_hopper_kernels(row)
     if fmt == "mxfp4":
         # Triton kernels on Hopper, Marlin's repacked weights before.
-        return GroupedKernels(short_rows=hopper)
+        return _TRITON_MXFP4 if hopper else GroupedKernels(setup_trips=_MARLIN_TRIPS)
     if fmt == "int4":
         return replace(_MARLIN, slowdown=Fraction(2) if hopper else Fraction(3, 2))
+    if engine_name(row) == "trtllm":
+        return _of_tensorrt_llm(row, fmt)
     if fmt == "fp8_block" and hopper:
-        return _DEEP_GEMM if name == "trtllm" else GroupedKernels(slowdown=Fraction(8, 5))
-    if chip.generation == "ampere" and chip.hbm_type.startswith("HBM"):
-        small = name != "trtllm" and not _is_tuned(chip, experts)
-        return GroupedKernels(slowdown=Fraction(2) if small else Fraction(7, 5))
-    if name == "trtllm":
-        return _on_hopper(fmt) if hopper else _CUTLASS
+        return GroupedKernels(slowdown=Fraction(8, 5))
+    if _is_ga100(chip):
+        return GroupedKernels(slowdown=Fraction(7, 5) if _is_tuned(chip, experts) else Fraction(2))
     return GroupedKernels()
+
+
+def _of_tensorrt_llm(row: Row, fmt: str) -> GroupedKernels:
+    if fmt == "fp8_block" and runs_deep_gemm(row):
+        return _DEEP_GEMM
+    if _is_ga100(chip_of(row["gpu"])):
+        return GroupedKernels(slowdown=Fraction(7, 5))
+    if not has_hopper_kernels(row):
+        return _CUTLASS
+    slowdown = _CUTLASS_ON_HOPPER[fmt == "fp8"]
+    return replace(_CUTLASS, slowdown=slowdown, setup_trips=_TENSOR_MAP_TRIPS)
+
+
+def _is_ga100(chip: ChipSpec) -> bool:
+    return chip.generation == "ampere" and chip.hbm_type.startswith("HBM")

@@ -184,12 +184,12 @@ def test_the_scale_scales_the_choice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("simulated", "ctas_per_sm", "granules"), [(1, 1, 160), (16, 1, 40), (200, 1, 16), (200, 2, 8)]
+    ("simulated", "ctas_per_sm", "granules"), [(1, 1, 80), (16, 1, 20), (200, 1, 16), (200, 2, 7)]
 )
 def test_the_more_ctas_are_simulated_the_larger_are_their_requests(
     simulated: int, ctas_per_sm: int, granules: int
 ) -> None:
-    """A loop of 16 MB at the pace of HBM: 96 requests, a 16th of 640, 16 or 8, before rounding."""
+    """A loop of 16 MB at the pace of HBM: 64 requests, a 16th of 320, 16 or 6, before rounding."""
     kinds = [cta(Phase(loads=(load(16_000_000),)), count=4, buffer_bytes=10**6)]
     grid = kernel(kinds, SEGMENTS, ctas_per_sm=ctas_per_sm)
     (only,) = plan_kernel(grid, toy_chip(), 100_000, simulated=simulated)

@@ -1,9 +1,12 @@
 """`sim.kernel.lower.grouped_gemm`: only experts with tokens cost anything."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.formats import BF16, WEIGHT_FORMATS
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.grouped_gemm import build_grouped, grouped_candidates
@@ -60,6 +63,51 @@ def test_experts_of_many_blocks_come_first() -> None:
     op = grouped_gemm((1, 150, 40, 2), 128, 64)
     kernel = build_grouped(op, AMPERE, (128, 16), PIPELINE)
     assert [p.loads[0].sharers for _, p in kernel.phases()] == [10, 3, 1]
+
+
+def test_rows_without_a_token_are_no_bytes_in_flight() -> None:
+    """One token in a block of 16: 129 of 144 rows of a stage are loads."""
+    kernel = build_grouped(grouped_gemm((1,), 128, 64), AMPERE, (128, 16), PIPELINE)
+    assert kernel.kinds[0].buffer_bytes == 60_000 * 129 // 144
+    full = build_grouped(grouped_gemm((16,), 128, 64), AMPERE, (128, 16), PIPELINE)
+    assert full.kinds[0].buffer_bytes == 60_000
+
+
+def test_a_fixed_tile_has_a_buffer_less_than_stages_and_shares_by_its_group() -> None:
+    """4096 tokens are 64 blocks; eight of them run with the columns that fill the places left."""
+    tile = GroupedTile(rows=64, tokens=64, k_bytes=64, group=8)
+    (kernel,) = grouped_candidates(grouped_gemm((4096,), 65_536, 512), AMPERE, tile)
+    (kind,) = kernel.kinds
+    assert kind.buffer_bytes == 2 * 128 * 64
+    weights, activations = kind.phases[0].loads
+    places = AMPERE.sm_count * kernel.ctas_per_sm
+    assert (weights.sharers, activations.sharers) == (8, places // 8)
+    assert kernel.segments[0].short
+
+
+def test_a_narrow_layer_shares_its_weights_among_all_blocks_that_run() -> None:
+    """Two columns: the grid goes on to further blocks of tokens."""
+    tile = GroupedTile(rows=64, tokens=64, k_bytes=128)
+    (kernel,) = grouped_candidates(grouped_gemm((4096,), 128, 512), AMPERE, tile)
+    assert [load.sharers for load in kernel.kinds[0].phases[0].loads] == [64, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fmt", "in_order"), [(64, "bf16", True), (128, "bf16", False), (64, "int4", False)]
+)
+def test_four_warps_of_ampere_run_in_order(rows: int, fmt: str, in_order: bool) -> None:
+    """Eight warps fill each other's waits, and Marlin interleaves what it unpacks."""
+    formats = {"bf16": BF16, **WEIGHT_FORMATS}
+    op = grouped_gemm((128,), 256, 512, formats[fmt])
+    assert build_grouped(op, AMPERE, (rows, 128), PIPELINE).kinds[0].phases[0].in_order is in_order
+    assert not build_grouped(op, HOPPER, (rows, 128), PIPELINE).kinds[0].phases[0].in_order
+
+
+def test_a_walk_through_the_experts_comes_before_the_first_tile() -> None:
+    """Half a round trip for each of four experts, with tokens or without."""
+    op = grouped_gemm((3, 0, 1, 0), 256, 512)
+    walks = GroupedKernels(setup_trips=11, expert_trips=Fraction(1, 2))
+    assert build_grouped(op, HOPPER, (128, 16), PIPELINE, walks).setup_round_trips == 13
 
 
 def test_an_edge_tile_of_weight_rows_reads_its_rows_only() -> None:
