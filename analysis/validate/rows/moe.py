@@ -55,6 +55,7 @@ _GROUPED_IN_PYTORCH: Final = "trtllm-1.0.0"
 _GROUPED_EXPERTS: Final = "256"
 _PYTORCH_ROUTING: Final = 22
 _RENORMALISING: Final = 5
+_ROUTED_AT_ONCE: Final = (_INSIDE, "fp8b128")
 # Rows of a layer cost 6.2 ns more for every 1024 values that are scaled (H100, 8192 tokens, four
 # models, aiconfigurator-core 0.12.0, read 2026-11-27), as vector operations a value.
 _SCALE_FLOP: Final = 400
@@ -149,7 +150,8 @@ def _chain_of(row: Row) -> int:
         return _TRITON_ROUTING
     if row["framework"] == _GROUPED_IN_PYTORCH:
         return _PYTORCH_ROUTING if row["n_experts"] == _GROUPED_EXPERTS else 0
-    return _RENORMALISING if engine_name(row) == "trtllm" and row["dtype"] != _INSIDE else 0
+    renormalises = engine_name(row) == "trtllm" and row["dtype"] not in _ROUTED_AT_ONCE
+    return _RENORMALISING if renormalises else 0
 
 
 def _layer(

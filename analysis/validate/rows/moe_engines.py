@@ -21,11 +21,10 @@ _CUTLASS: Final = GroupedKernels(rows=(32, 64, 128, 256))
 # Its grouped kernels on Hopper reach 840 of 989 TFLOPS in bf16 and 1490 of 1979 in fp8, more than
 # large GEMMs, which draw more power (8192 tokens, 8 experts, as below).
 _CUTLASS_ON_HOPPER: Final = {False: Fraction(15, 16), True: Fraction(9, 10)}
-# DeepGEMM pads the tokens of every expert to its block of 128 rows. Its CTAs walk through all
-# experts to find their tiles: 256 experts cost 60 us a layer, 32 seven (H100, one token).
-_DEEP_GEMM: Final = GroupedKernels(
-    tokens=(128,), slowdown=Fraction(4, 3), expert_trips=Fraction(1, 2)
-)
+# TensorRT-LLM's DeepGEMM takes tokens as the narrow side of a tile where an expert has few. Its
+# CTAs walk through all experts to find their tiles: 256 experts cost 60 us a layer, 32 seven (H100,
+# one token).
+_DEEP_GEMM: Final = GroupedKernels(slowdown=Fraction(4, 3), expert_trips=Fraction(1, 2))
 # They write their experts' tensor maps to memory and fence before they load through them: layers of
 # few tokens take 3 us more than on Ada, whose kernels have none (three models, as below).
 _TENSOR_MAP_TRIPS: Final = 11
