@@ -78,11 +78,16 @@ def _errors(axes: Axes, dots: Sequence[Dot], gpus: Sequence[str]) -> None:
     for i, gpu in enumerate(gpus):
         own = [dot for dot in dots if dot.gpu == gpu]
         axes.scatter(
-            [d.size_bytes / 1e6 for d in own], [100 * (d.predicted / d.measured - 1) for d in own],
+            [d.size_bytes / 1e6 for d in own], [_error_percent(d) for d in own],
             s=_DOT, alpha=0.6, linewidths=0, color=CONTESTANT_COLOURS[i],
             marker=CONTESTANT_MARKERS[i], rasterized=True,
         )  # fmt: skip
-    axes.set(xscale="log", ylim=(-100, 100))
+    axes.set(xscale="log", ylim=(-100, 100), yticks=range(-75, 100, 25))
     axes.set_xlabel("bytes that must move, MB")
     axes.set_ylabel("error, %")
     axes.set_title("Error against bytes")
+
+
+def _error_percent(dot: Dot) -> float:
+    """Return the error in percent; what is twice as long or longer lies on the upper edge."""
+    return min(100.0, 100 * (dot.predicted / dot.measured - 1))

@@ -19,6 +19,10 @@ from analysis.validate.tables import Table
 
 _TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 _WORST: Final = 3
+# Figures of a document that is read at the width of a page.
+_WIDTH_PX: Final = 1400
+# Whole steps are shown by how well their conditions are known, not by publication, too.
+_STEPS, _GRADE = "decode e2e", "grade"
 _SHOWN: Final = ("source", "time_us", "value", "notes", "l2", "gpu")
 # What is known about the largest errors that are left, by selection.
 EXPLANATIONS: Final[Mapping[str, str]] = {
@@ -151,6 +155,8 @@ def _sections(des: Validation, roofline: Validation, figures: Path) -> list[Sect
         judged = judge(table, des.predictions[i])
         contrast = judge(table, roofline.predictions[i])
         for name in sorted({entry.selection for entry in judged}):
+            if name.startswith(_STEPS) and _GRADE not in name:
+                continue
             own = [entry for entry in judged if entry.selection == name]
             if all(entry.error is None for entry in own):
                 continue
@@ -195,7 +201,8 @@ def _draw(
             )
     unit = "us" if table.measured == "time_us" else "in the row's metric"
     with styled():
-        image = png_bytes(pixels(validation_figure(name, dots, unit)))
+        drawn = pixels(validation_figure(name, dots, unit))
+        image = png_bytes(drawn.resize((_WIDTH_PX, drawn.height * _WIDTH_PX // drawn.width)))
     draft = path.with_suffix(".tmp")
     draft.write_bytes(image)
     draft.replace(path)

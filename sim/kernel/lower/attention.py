@@ -1,11 +1,7 @@
-"""Attention kernels: naive, flash, split-KV decode, MLA decode, causal prefill.
+"""Attention of one operator: which of the lowerings of decode and prefill an engine runs.
 
-Decode: one CTA per sequence, KV head and split; the query heads of a group are packed into the
-rows of one matrix instruction (FlashAttention "pack_gqa"), so KV is read once per KV head. The
-number of splits follows FlashAttention's `num_splits_heuristic`: none when the grid fills 80 % of
-the SMs, else the fewest splits within 85 % of the best wave efficiency. Splits leave float32
-partial results that a combine kernel merges. Prefill: one CTA per block of 128 queries and query
-head, walking the visible KV.
+Decode is in `sim.kernel.lower.decode`, causal prefill in `prefill`, chunks beside decodes in
+`mixed`. The naive variant stands here: scores, softmax and values as kernels through memory.
 """
 
 from collections.abc import Iterator
@@ -22,21 +18,10 @@ from sim.units import ceil_div
 
 # Keys per step of the main loop (FlashAttention-2 and -3 use 64 to 176 for heads of 128).
 BLOCK_TOKENS = 128
-# A flash decode CTA lives about 3 us however short its context: sequence length, page table and
-# address generation are dependent loads, and its epilogue goes through shared memory. The kernel's
-# first CTAs also fetch its long unrolled code (H100, aiconfigurator-core 0.12.0: 8.6 us for one
-# sequence of 16 tokens with append and gaps; 206 us for 8,192 CTAs of context 16).
-_CTA_ROUND_TRIPS = 9
-_SETUP_ROUND_TRIPS = 8
 # Query rows of the largest decode tile that packs several tokens (llama.cpp `ncols1 * ncols2`).
 _MOST_PACKED_ROWS = 64
-# Queries per CTA in prefill.
-BLOCK_QUERIES = 128
-_MAX_SPLITS = 128
 # Per score: subtract the maximum, scale, add to the row sum and rescale the accumulator.
 SOFTMAX_FLOP = 6
-# Most kinds of CTA a causal grid is sorted into.
-_CAUSAL_KINDS = 16
 
 
 def _rows(heads: int, target: Target) -> int:
