@@ -6,12 +6,15 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from analysis.figures.canvas import legend, line_sample, new_figure, panels
 from analysis.style import CONTESTANT_COLOURS, CONTESTANT_MARKERS, FAINT, MUTED
 
 _BANDS: Final = ((0.25, "#eef1f4"), (0.10, "#dce3ea"))
 _DOT: Final = 9
+# Below this ratio powers of ten are too few ticks.
+_FEW_DECADES: Final = 100
 _MOST_GPUS: Final = len(CONTESTANT_COLOURS)
 
 
@@ -83,6 +86,10 @@ def _errors(axes: Axes, dots: Sequence[Dot], gpus: Sequence[str]) -> None:
             marker=CONTESTANT_MARKERS[i], rasterized=True,
         )  # fmt: skip
     axes.set(xscale="log", ylim=(-100, 100), yticks=range(-75, 100, 25))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if max(d.size_bytes for d in dots) < _FEW_DECADES * min(d.size_bytes for d in dots):
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("bytes that must move, MB")
     axes.set_ylabel("error, %")
     axes.set_title("Error against bytes")

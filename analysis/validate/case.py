@@ -8,19 +8,16 @@ Weights that rotate over copies are cold; what every replay reads again is warm 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
 from typing import Final, Protocol
 
 from analysis.validate.found import Found
 from analysis.validate.roofline import bytes_of, roofline_us
-from sim.errors import InputError
 from sim.hardware.gpu import Gpu
 from sim.hardware.residency import L2State, Resident
-from sim.hardware.spec import ChipSpec, load_chip
+from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.operators import Elementwise, Operator, Tensor, Traffic
-from sim.resources import chip_dirs
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from sim.units import PS_PER_US
@@ -253,15 +250,6 @@ def number(row: Row, key: str) -> int:
     """Return an integer column; an empty one is 0."""
     text = row.get(key, "")
     return int(float(text)) if text else 0
-
-
-@cache
-def chip_of(name: str) -> ChipSpec:
-    """Return the chip of a table's GPU name. Raises UnpredictableError if there is none."""
-    try:
-        return load_chip(name, chip_dirs())
-    except InputError:
-        raise UnpredictableError(f"no chip {name}") from None
 
 
 def engine_name(row: Row) -> str:

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Final
 
-from analysis.validate.case import Row
+from analysis.validate.case import Row, UnpredictableError
 from sim.errors import InputError
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.resources import chip_dirs
@@ -21,12 +21,14 @@ def chip_named(name: str) -> ChipSpec | None:
         return None
 
 
-def generation_of(row: Row) -> str:
-    """Return the architecture generation of a row's GPU; an empty text if it has no spec."""
+def chip_of(row: Row) -> ChipSpec:
+    """Return the chip of a row's GPU. Raises UnpredictableError if there is none."""
     chip = chip_named(row["gpu"])
-    return chip.generation if chip else ""
+    if chip is None:
+        raise UnpredictableError(f"no chip {row['gpu']}")
+    return chip
 
 
 def is_before_hopper(row: Row) -> bool:
     """Return whether a row's GPU is older than Hopper."""
-    return generation_of(row) in _BEFORE_HOPPER
+    return chip_of(row).generation in _BEFORE_HOPPER

@@ -23,7 +23,7 @@ from analysis.validate.case import (
     engine_name,
     number,
 )
-from analysis.validate.chips import generation_of
+from analysis.validate.chips import chip_of
 from sim.kernel.engine import Engine, FixedTile, RowKernels, TileSet
 from sim.kernel.formats import WEIGHT_FORMATS, WeightFormat
 from sim.kernel.operators import Elementwise, Gemm, Operator, Tensor, Traffic
@@ -99,11 +99,11 @@ def gemm_case(row: Row) -> KernelCase:
 def _engine(row: Row, fmt: WeightFormat) -> Engine:
     if fmt.name in _LAYER_ENGINES:
         return _LAYER_ENGINES[fmt.name]
-    if fmt.name == "fp8_block" and generation_of(row) == _ADA:
+    if fmt.name == "fp8_block" and chip_of(row).generation == _ADA:
         return _ADA_BLOCKS
     if engine_name(row) not in _DISPATCHED or fmt.name != "fp8":
         return _ENGINE
-    small = _ADA_TILES if generation_of(row) == _ADA else _SMALL_TILES
+    small = _ADA_TILES if chip_of(row).generation == _ADA else _SMALL_TILES
     return replace(_ENGINE, fixed_tiles=(*small, _LARGE_TILE))
 
 

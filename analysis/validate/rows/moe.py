@@ -14,10 +14,10 @@ from analysis.validate.case import (
     Row,
     UnpredictableError,
     activation,
-    chip_of,
     engine_name,
     number,
 )
+from analysis.validate.chips import chip_of
 from analysis.validate.rows.gemm import quantised
 from analysis.validate.rows.moe_engines import (
     experts_of,
@@ -90,7 +90,7 @@ def _warm(row: Row, grouped: Sequence[GroupedGemm]) -> tuple[Tensor, ...]:
     for SGLang, which replays each ten times. Chips whose L2 is two partitions keep less (times of
     one token: H100 .84 of L2 found, A100 .9 not; L40S .88 found).
     """
-    chip = chip_of(row["gpu"])
+    chip = chip_of(row)
     in_turn = row["routing"] != "balanced" and engine_name(row) != "sglang"
     if in_turn and sum(op.experts.size_bytes for op in grouped) > chip.l2_bytes:
         return ()
@@ -215,7 +215,7 @@ def _inputs(row: Row, fmt: WeightFormat, hidden: int, load: RankLoad) -> _Inputs
         return a, quantise, ()
     expanded = activation("expanded", a.size_bytes * rows // tokens)
     copy = _pass("permute", (a, routing), (expanded,))
-    if expanded.size_bytes > chip_of(row["gpu"]).l2_bytes:
+    if expanded.size_bytes > chip_of(row).l2_bytes:
         # Copies of a token are an expert apart: those between them push it out of L2.
         copy = replace(copy, read_bytes=(expanded.size_bytes, routing.size_bytes))
     return expanded, quantise, (copy,)

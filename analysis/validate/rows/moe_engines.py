@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
-from analysis.validate.case import Row, chip_of, engine_name, number
+from analysis.validate.case import Row, engine_name, number
+from analysis.validate.chips import chip_of, is_before_hopper
 from analysis.validate.rows.moe_routing import RankLoad
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import GroupedKernels, GroupedTile
@@ -37,7 +38,6 @@ _TRITON_MXFP4: Final = GroupedKernels(short_rows=True)
 # (`fused_moe/configs`, `fused_moe_triton/configs`), as far as times tell: without one they jump
 # where tokens exceed experts. For Hopper and later most shapes of two and more experts have one,
 # of 16 and 128 experts these widths (aiconfigurator-core 0.12.0, read 2026-11-27).
-_BEFORE_HOPPER: Final = frozenset({"ampere", "ada"})
 _TUNED_SHAPES: Final = {
     "ampere": {(1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (8, 8192)},
     "ada": {(8, 1792), (8, 3584), (8, 7168)},
@@ -71,17 +71,17 @@ def experts_of(row: Row, fmt: str, load: RankLoad) -> Experts:
 
 def has_hopper_kernels(row: Row) -> bool:
     """Return whether engines run on this chip what they wrote for Hopper or later."""
-    return chip_of(row["gpu"]).generation not in _BEFORE_HOPPER
+    return not is_before_hopper(row)
 
 
 def runs_deep_gemm(row: Row) -> bool:
     """Return whether TensorRT-LLM has its copy of DeepGEMM for this chip, which is for Hopper."""
-    return chip_of(row["gpu"]).generation == "hopper"
+    return chip_of(row).generation == "hopper"
 
 
 def has_blackwell_kernels(row: Row) -> bool:
     """Return whether engines run on this chip what they wrote for Blackwell."""
-    return chip_of(row["gpu"]).generation.startswith("blackwell")
+    return chip_of(row).generation.startswith("blackwell")
 
 
 def grouped_tile(row: Row, experts: Experts) -> GroupedTile | None:
@@ -89,7 +89,7 @@ def grouped_tile(row: Row, experts: Experts) -> GroupedTile | None:
     name = engine_name(row)
     if experts.fmt == "fp8_block" and name == "sglang":
         return _SCALED_TILE
-    if experts.fmt != "bf16" or name == "trtllm" or _is_tuned(chip_of(row["gpu"]), experts):
+    if experts.fmt != "bf16" or name == "trtllm" or _is_tuned(chip_of(row), experts):
         return None
     if name == "vllm" and _version(row) >= _SIZED_BY_TOKENS:
         return _tile_by_tokens(experts)
@@ -127,7 +127,7 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
     Triton's with a scale for each 128 values, which adds up accumulators outside the tensor cores,
     .6; DeepGEMM .75.
     """
-    chip, fmt = chip_of(row["gpu"]), experts.fmt
+    chip, fmt = chip_of(row), experts.fmt
     hopper = has_hopper_kernels(row)
     if fmt == "mxfp4":
         # Triton kernels on Hopper, Marlin's repacked weights before.
@@ -146,7 +146,7 @@ def grouped_kernels(row: Row, experts: Experts) -> GroupedKernels:
 def _of_tensorrt_llm(row: Row, fmt: str) -> GroupedKernels:
     if fmt == "fp8_block" and runs_deep_gemm(row):
         return _DEEP_GEMM
-    if _is_ga100(chip_of(row["gpu"])):
+    if _is_ga100(chip_of(row)):
         return GroupedKernels(slowdown=Fraction(7, 5))
     if not has_hopper_kernels(row):
         return _CUTLASS
