@@ -103,14 +103,14 @@ def _decode_engine(row: Row) -> Engine:
     """Return the engine of a decode row, by its framework and kernel.
 
     vLLM's FlashAttention-3 schedules its splits in a kernel of its own and always merges; fp8
-    caches make it and SGLang quantise the query, too.
+    caches make it and SGLang quantise the query, too. Others may run TensorRT-LLM's kernel.
     """
     name, kernel = engine_name(row), row.get("kernel", "")
     fp8 = row["dtype_kv"] == "fp8"
     if "flashinfer" in kernel or kernel == "triton":
         helpers = _FP8_HELPERS[kernel] if fp8 else 0
         return replace(BENCHMARK_ENGINE, decode=DecodeKernel.FLASHINFER, decode_helpers=helpers)
-    if kernel == "torch_flow":
+    if kernel == "torch_flow" or "trtllm" in kernel:
         return replace(BENCHMARK_ENGINE, decode=DecodeKernel.XQA)
     if name == "sglang":
         helpers = int(fp8) + int(row["framework"].startswith(_STORES_APART))
