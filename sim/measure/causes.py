@@ -21,3 +21,15 @@ CAUSES: Final = MappingProxyType(
         "host": "between steps: scheduling and sampling on the host",
     }
 )
+
+REQUEST_CAUSES: Final = MappingProxyType(
+    {
+        **CAUSES,
+        "queue": "waiting to be admitted: batch full, no room for its KV, a step running",
+        "prefill_wait": "admitted, but its prompt got no tokens in this step",
+        "preempted": "thrown out of the KV cache, waiting to come back",
+        "interference": "step time that other requests' tokens caused: prompts beside its decode, "
+        "decodes and other prompts beside its prefill",
+        "kv_transfer": "its KV on the way from the GPU that computed the prompt",
+    }
+)
