@@ -91,6 +91,24 @@ def build_mixed_step(
     return replace(together, blocks=(*_spliced(together, apart), head))
 
 
+def token_wise_names(model: Model, groups: Sequence[Group], formats: StepFormats) -> frozenset[str]:
+    """Return the names of operators that see the tokens of a batch of `groups`, not its sequences.
+
+    Which they are depends on what meets in a batch: beside prompts, whose latent cache is expanded
+    for all their context, the absorbed projections of decodes are theirs alone.
+    """
+    kinds = {group.q_len == 1: group for group in groups}
+    graphs = [_graph(model, group, formats) for group in kinds.values()]
+    names: frozenset[str] = frozenset()
+    seen: set[tuple[int, ...]] = set()
+    for blocks in zip(*(graph.blocks for graph in graphs), strict=True):
+        key = tuple(id(block.operators) for block in blocks)
+        if key not in seen:
+            seen.add(key)
+            names |= _token_wise([block.operators for block in blocks])
+    return names
+
+
 def _uniform(model: Model, group: Group, formats: StepFormats, draws: Draws) -> StepGraph:
     return build_step(
         model,

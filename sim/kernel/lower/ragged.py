@@ -39,7 +39,7 @@ def lower_ragged(
         decode_kernel(part, target, engine, split, merges=max(splits) > 1)
         for part, split in zip(parts, splits, strict=True)
     ]
-    main = _joined(kernels)
+    main = joined(kernels)
     return around_decode(whole, main, max(splits), target, engine)
 
 
@@ -88,8 +88,10 @@ def _splits(
     return splits
 
 
-def _joined(kernels: Sequence[Kernel]) -> Kernel:
+def joined(kernels: Sequence[Kernel]) -> Kernel:
     """Return one grid of the CTAs of all kernels, which take turns."""
+    if len(kernels) == 1:
+        return kernels[0]
     segments = [segment for kernel in kernels for segment in kernel.segments]
     together, places = one_of_each(segments)
     turns = min(_MOST_TURNS, *(kind.count for k in kernels for kind in k.kinds))
