@@ -16,6 +16,8 @@ from math import exp, log
 from statistics import NormalDist
 from typing import Final
 
+import numpy as np
+
 from sim.model.mixed import Group
 from sim.serving.interpolation import Line, Table
 from sim.serving.step_cost import (
@@ -161,16 +163,11 @@ class InterpolatedCost:
         return self._fixed[key]
 
     def _rows(self, rows: int, form: str) -> Columns:
-        """Return token-wise operators; beyond captured sizes between whole tiles."""
-        if rows in self.graph_sizes:
-            return self.runs.tokens(rows, form)
-        step = _ROWS_STEP * max(1, rows // (16 * _ROWS_STEP))
-        high = ceil_div(rows, step) * step
-        low = max(1, high - step)
-        if rows == high:
-            return self.runs.tokens(high, form)
-        a, b = self.runs.tokens(low, form), self.runs.tokens(high, form)
-        return a + (b - a) * ((rows - low) / (high - low))
+        """Return token-wise operators; beyond captured sizes tiles are computed whole."""
+        if rows not in self.graph_sizes:
+            step = _ROWS_STEP * max(1, rows // (16 * _ROWS_STEP))
+            rows = ceil_div(rows, step) * step
+        return self.runs.tokens(rows, form)
 
     def _decodes(self, shape: BatchShape, *, beside: bool) -> Columns:
         count, mean = shape.decodes, shape.context / shape.decodes
@@ -185,7 +182,8 @@ class InterpolatedCost:
         low, high = _SEQUENCES[place - 1], _SEQUENCES[place]
         a = self._line(low, new, beside=beside).at(mean)
         b = self._line(high, new, beside=beside).at(mean)
-        return a + (b - a) * ((count - low) / (high - low))
+        share = (count - low) / (high - low)
+        return np.asarray(a + (b - a) * share)
 
     def _line(self, count: int, new: int, *, beside: bool) -> Line:
         key = (count, new, beside)

@@ -1,7 +1,8 @@
 """Decode attention of sequences of unequal lengths in one call.
 
-One grid holds all sequences, in the order of the batch, which knows nothing of their lengths: here
-the lengths take turns. FlashAttention-2 chooses one number of splits for all from the longest
+One grid holds all sequences in the order of the batch, which knows nothing of their lengths: here
+the lengths take turns. FlashAttention-3's scheduler sorts them, longest first (`Sort` in
+`flash_prepare_scheduler.cu`, on unless the attention is local). FlashAttention-2 chooses one number of splits for all from the longest
 sequence and cuts each sequence into that many parts (`num_splits_heuristic` on `max_seqlen_k`;
 `n_blocks_per_split` from `actual_seqlen_k`). FlashAttention-3's scheduler splits each sequence by
 its own length (`num_splits_dynamic` in `flash_prepare_scheduler.cu`), so that long ones get more
@@ -34,12 +35,14 @@ def lower_ragged(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one call over batches of equal sequences."""
     whole = as_one(parts)
+    if target.bulk_copy:
+        parts = sorted(parts, key=visible_tokens, reverse=True)
     splits = _splits(parts, whole, target, engine, split_kv=split_kv)
     kernels = [
         decode_kernel(part, target, engine, split, merges=max(splits) > 1)
         for part, split in zip(parts, splits, strict=True)
     ]
-    main = joined(kernels)
+    main = joined(kernels, most_turns=1 if target.bulk_copy else _MOST_TURNS)
     return around_decode(whole, main, max(splits), target, engine)
 
 
@@ -88,13 +91,13 @@ def _splits(
     return splits
 
 
-def joined(kernels: Sequence[Kernel]) -> Kernel:
+def joined(kernels: Sequence[Kernel], *, most_turns: int = _MOST_TURNS) -> Kernel:
     """Return one grid of the CTAs of all kernels, which take turns."""
     if len(kernels) == 1:
         return kernels[0]
     segments = [segment for kernel in kernels for segment in kernel.segments]
     together, places = one_of_each(segments)
-    turns = min(_MOST_TURNS, *(kind.count for k in kernels for kind in k.kinds))
+    turns = min(most_turns, *(kind.count for k in kernels for kind in k.kinds))
     kinds: list[CtaKind] = []
     for turn in range(turns):
         start = 0
