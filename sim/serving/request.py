@@ -52,11 +52,13 @@ class MeasuredSettings:
 class MeasuredTimes:
     """When a real server answered each request, in ps on the clock of the trace.
 
-    `scheduled_ps` is when it first took the request into a batch; empty if it did not tell.
+    `queued_ps` is when its engine took the request from the front end, between two steps, and
+    `scheduled_ps` when it first put it into a batch; empty if it did not tell.
     """
 
     first_token_ps: tuple[int, ...]
     last_token_ps: tuple[int, ...]
+    queued_ps: tuple[int, ...] = ()
     scheduled_ps: tuple[int, ...] = ()
 
 

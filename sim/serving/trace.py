@@ -122,9 +122,11 @@ def _trace(
     )
 
 
-def _measured(served: Sequence[tuple[int, int, int]]) -> MeasuredTimes:
-    scheduled, first, last = zip(*served, strict=True)
-    return MeasuredTimes(first_token_ps=first, last_token_ps=last, scheduled_ps=scheduled)
+def _measured(served: Sequence[tuple[int, int, int, int]]) -> MeasuredTimes:
+    queued, scheduled, first, last = zip(*served, strict=True)
+    return MeasuredTimes(
+        first_token_ps=first, last_token_ps=last, queued_ps=queued, scheduled_ps=scheduled
+    )
 
 
 def _one_a_line(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -3,13 +3,13 @@
 Format: github.com/casys-kaist/LLMServingSim, `bench/`. `arrival_time` is of the wall clock, the
 other times are of the monotonic clock of the same machine. The two differ by a constant; the best
 that a file tells about it is the least `queued_ts - arrival_time`, as if the request that was
-queued fastest had been queued at once.
+queued fastest had been queued at once. (The publisher counts latencies from `queued_ts`.)
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sim.errors import InputError, Problem
 from sim.resources import display
@@ -65,19 +65,9 @@ _EXPECTED: Final = {
 }
 
 
-class _Times(NamedTuple):
-    """The times of one request in ps, each on the clock of the file."""
-
-    arrival: int
-    queued: int
-    scheduled: int
-    first: int
-    last: int
-
-
 def read_measured(lines: Iterable[str], reading: Reading) -> list[Row]:
     """Return the rows of a measured run, on a clock that starts with the first request."""
-    found: list[tuple[_Times, int, int]] = []
+    found: list[tuple[list[int], int, int]] = []
     for row in objects(lines, reading):
         inputs = reading.tokens("input_toks", row.get("input_toks"), 1)
         outputs = reading.tokens("output_toks", row.get("output_toks"), 0)
@@ -86,18 +76,19 @@ def read_measured(lines: Iterable[str], reading: Reading) -> list[Row]:
         if inputs is None or outputs is None or len(known) < len(times):
             continue
         if known[1:] == sorted(known[1:]):
-            found.append((_Times(*known), inputs, outputs))
+            found.append((known, inputs, outputs))
         else:
             reading.wrong("its times are out of order", expected=" <= ".join(_TIMES[1:]))
-    start = min((times.arrival for times, _, _ in found), default=0)
-    clocks = min((times.queued - times.arrival for times, _, _ in found), default=0)
-    return [_on_one_clock(*each, start=start, clocks=clocks) for each in found]
+    start = min((arrival for (arrival, *_), _, _ in found), default=0)
+    clocks = min((queued - arrival for (arrival, queued, *_), _, _ in found), default=0)
+    return [_row(*each, start=start, clocks=clocks) for each in found]
 
 
-def _on_one_clock(times: _Times, inputs: int, outputs: int, *, start: int, clocks: int) -> Row:
+def _row(times: list[int], inputs: int, outputs: int, *, start: int, clocks: int) -> Row:
+    arrival, queued, scheduled, first, last = times
     zero = start + clocks
-    served = (times.scheduled - zero, times.first - zero, times.last - zero)
-    return Row(times.arrival - start, inputs, outputs, served_ps=served)
+    served = (queued - zero, scheduled - zero, first - zero, last - zero)
+    return Row(arrival - start, inputs, outputs, served_ps=served)
 
 
 def read_settings(requests: Path) -> MeasuredSettings | None:

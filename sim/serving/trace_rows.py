@@ -28,15 +28,15 @@ _SHOWN_CHARACTERS: Final = 60
 class Row(NamedTuple):
     """One request as a file states it, on the clock that its reader chose.
 
-    `served_ps` are the times at which a real server scheduled it, gave its first token and its
-    last one, where the file is a measurement.
+    `served_ps` are the times at which a real server queued it, scheduled it, gave its first token
+    and its last one, where the file is a measurement.
     """
 
     arrival_ps: int
     input_tokens: int
     output_tokens: int
     prefix: tuple[int, ...] = ()
-    served_ps: tuple[int, int, int] | None = None
+    served_ps: tuple[int, int, int, int] | None = None
 
 
 class Reading:
@@ -67,7 +67,7 @@ class Reading:
                 file=self.file,
                 line=self.line,
                 key=key,
-                value=None if value is None else shown(value),
+                value=None if value is None or value == "" else shown(value),
                 message=message,
                 expected=expected,
                 nearest=likely,
