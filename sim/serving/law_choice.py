@@ -1,5 +1,6 @@
 """A law with the values of its parameters, as a person chooses it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,7 +25,7 @@ class Choice:
         """Return `n` draws. Raises LawError for a value that makes no sense."""
         kinds = _parameters(laws[self.law])
         values = {
-            key: value if kinds[key].annotation is int else float(value)
+            key: value if kinds[key].annotation is int else _real(value)
             for key, value in self.values
         }
         return laws[self.law](n, rng, **values)
@@ -92,6 +93,13 @@ def _parameter_problems(
             yield Problem(
                 file=file, key=f"{key}.{name}", value=str(given[name]), message=f"is not {kind}"
             )
+
+
+def _real(value: Number) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_a(value: object, kind: object) -> bool:

@@ -25,7 +25,7 @@ P90_SIGMAS: Final = 1.2815515655446004
 """The standard normal law stays below so many standard deviations in 90 % of draws."""
 
 
-_TOO_LONG_PS: Final = float(MAX_SPAN_PS + PS_PER_S)
+_TOO_LONG_S: Final = MAX_SPAN_PS / PS_PER_S + 1
 _CV_LEAST, _CV_MOST = 0.001, 100.0
 
 
@@ -116,7 +116,8 @@ def _need_range(least: int, most: int) -> None:
 
 def _gaps_ps(gaps_s: NDArray[np.float64]) -> Integers:
     """Return gaps in ps, none longer than just too long for a trace."""
-    return np.minimum(np.rint(gaps_s * PS_PER_S), _TOO_LONG_PS).astype(np.int64)
+    gaps_ps: Integers = np.rint(np.minimum(gaps_s, _TOO_LONG_S) * PS_PER_S).astype(np.int64)
+    return gaps_ps
 
 
 ARRIVALS: Final[Mapping[str, Law]] = MappingProxyType(
