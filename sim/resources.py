@@ -5,6 +5,7 @@ carries them inside it, under `_data/`. Folders of the same names in the current
 searched first, so that a person's own chip or scenario needs no installation.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -111,7 +112,7 @@ def find_trace(name_or_path: str, dirs: Iterable[Path]) -> Path:
     if name_or_path in known:
         return known[name_or_path]
     path = Path(name_or_path).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists() also for a name that is too long
         return path
     if name_or_path.endswith(TRACE_SUFFIXES) or is_path(name_or_path):
         raise InputError([missing_file(path, shown=name_or_path)])

@@ -4,6 +4,7 @@ A file may be compressed with gzip. Times are exact picoseconds.
 """
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _first(problems: Sequence[Problem]) -> list[Problem]:
 def _requests_file(path: Path, *, shown: str) -> tuple[Path, bool]:
     """Return the file with the requests that `path` means, and whether it is of a measured run."""
     folder = path.parent if path.name == "meta.json" else path
-    if folder == path and not path.is_dir():
+    if folder == path and not os.path.isdir(path):  # unlike Path.is_dir() also for a name too long
         return path, False
     files = [folder / name for name in MEASURED_FILES if name != "meta.json"]
     found = next((file for file in files if file.is_file()), None)

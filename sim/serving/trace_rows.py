@@ -8,7 +8,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from sim.errors import InputError, Problem, nearest
 
@@ -115,7 +115,10 @@ class Reading:
         self, key: str, values: Sequence[object], input_tokens: int
     ) -> tuple[int, ...] | None:
         """Return the content hashes of a prompt's leading blocks, no more than it has."""
-        found = tuple(known for value in values if (known := _hash(value)) is not None)
+        if _all_integers(values):
+            found = tuple(values)
+        else:
+            found = tuple(known for value in values if (known := _hash(value)) is not None)
         if len(found) < len(values):
             wrong = next(value for value in values if _hash(value) is None)
             self.wrong("is not a hash", key=key, value=wrong, expected="integers")
@@ -225,6 +228,11 @@ def _whole(value: object) -> int | None:
     if number is None or not number.is_finite() or number != number.to_integral_value():
         return None
     return int(max(-_HUGE, min(_HUGE, number)))
+
+
+def _all_integers(values: Sequence[object]) -> TypeGuard[Sequence[int]]:
+    """Return whether every one is an int, quickly: a long prompt has hundreds of hashes."""
+    return set(map(type, values)) <= {int}
 
 
 def _hash(value: object) -> int | None:

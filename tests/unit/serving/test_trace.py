@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.serving.request import Request, Trace
@@ -163,6 +165,7 @@ def test_a_path_that_cannot_be_read_is_told_with_the_nearest_one() -> None:
     assert complaint("mime.csv") == "mime.csv: no such file (did you mean 'mine.csv'?)"
     assert complaint("nowhere/mine.csv") == "nowhere/mine.csv: no such file"
     assert complaint("folder") == "folder: is no measured run: there is no requests.jsonl"
+    assert complaint("x" * 300) == f"{'x' * 300}: cannot be read: File name too long"
     assert complaint("mine.csv/x") == "mine.csv/x: cannot be read: Not a directory"
 
 
@@ -172,3 +175,38 @@ def test_a_clock_that_starts_long_before_the_requests_is_refused() -> None:
         "mine.csv: its last request arrives 19,675 days after its start (expected at most 90)"
     )
     assert len(read_trace(written(HEADER + "0,1,1\n7776000,1,1\n")).requests) == 2
+
+
+cells = st.one_of(
+    st.integers(-2, 10**12).map(str),
+    st.sampled_from(
+        ["", "1e5", "nan", "-0", "1.5", '"', '"1"', "null", "[]", "{}", "true", "1e99"]
+    ),
+    st.text(max_size=3),
+)
+json_rows = st.dictionaries(
+    st.sampled_from([*READERS["mooncake"].fields, *READERS["vllm"].fields]), cells
+).map(lambda row: "{" + ", ".join(f'"{key}": {cell}' for key, cell in row.items()) + "}")
+csv_rows = st.lists(cells, min_size=3, max_size=4).map(",".join)
+
+
+@given(
+    st.sampled_from([*READERS]),
+    st.lists(st.one_of(json_rows, csv_rows, st.text(max_size=20))),
+    st.sampled_from([read.encode() for read in SAMPLES.values()] + [b"", b"\xff\x00"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_file_makes_a_reader_fall_over(name: str, rows: list[str], head: bytes) -> None:
+    """It is told, or read; then every line is a request, a skipped row or the header."""
+    Path("any").write_bytes(head + "\n".join(rows).encode("utf-8", errors="replace"))
+    for form in (name, None):
+        try:
+            trace = read_trace("any", format=form, on_bad_row="skip")
+        except InputError:
+            continue
+        assert [r.index for r in trace.requests] == list(range(len(trace.requests)))
+        assert all(r.input_tokens >= 1 and r.output_tokens >= 0 for r in trace.requests)
+        text = Path("any").read_bytes().decode("utf-8-sig", errors="replace")
+        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
+        header_lines = len(lines) - len(trace.requests) - len(trace.skipped)
+        assert header_lines in {0, 1}

@@ -70,6 +70,8 @@ def test_what_is_changed_leaves_the_rest_as_it_was() -> None:
     assert [2 * r.arrival_ps for r in faster.requests] == pytest.approx(
         [r.arrival_ps for r in trace.requests], abs=2 * len(trace.requests), rel=0
     )
+    together = drawn(replace(PLAIN, arrivals=choose("at_once")))
+    assert lengths_of(together) == lengths_of(trace)
     longer = drawn(replace(PLAIN, output_tokens=choose("fixed", tokens=9)))
     assert [r.arrival_ps for r in longer.requests] == [r.arrival_ps for r in trace.requests]
     assert [r.input_tokens for r in longer.requests] == [r.input_tokens for r in trace.requests]
