@@ -1,12 +1,12 @@
 """Decode attention of sequences of unequal lengths in one call.
 
 One grid holds all sequences in the order of the batch, which knows nothing of their lengths: here
-the lengths take turns. FlashAttention-3's scheduler sorts them, longest first (`Sort` in
-`flash_prepare_scheduler.cu`, on unless the attention is local). FlashAttention-2 chooses one number of splits for all from the longest
+the lengths take turns. FlashAttention-2 chooses one number of splits for all from the longest
 sequence and cuts each sequence into that many parts (`num_splits_heuristic` on `max_seqlen_k`;
-`n_blocks_per_split` from `actual_seqlen_k`). FlashAttention-3's scheduler splits each sequence by
-its own length (`num_splits_dynamic` in `flash_prepare_scheduler.cu`), so that long ones get more
-CTAs; so do the schedulers of FlashInfer and XQA.
+`n_blocks_per_split` from `actual_seqlen_k`). FlashAttention-3's scheduler sorts the sequences,
+longest first (`Sort` in `flash_prepare_scheduler.cu`, on unless attention is local), and splits
+each by its own length (`num_splits_dynamic`), so that long ones get more CTAs; so do the
+schedulers of FlashInfer and XQA.
 """
 
 from collections.abc import Sequence
