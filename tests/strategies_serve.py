@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf
 
 import numpy as np
 from hypothesis import strategies as st
 
 from sim.measure.causes import CAUSES, REQUEST_CAUSES
+from sim.run.serve_result import Served, ServeInfo, served
+from sim.serving.config import ServeConfig, Slo
 from sim.serving.record import Outcome, ReplicaLog, RequestRecord, ServeRun
 from sim.serving.request import MeasuredTimes, Request, Trace
 
@@ -161,7 +164,7 @@ class _Replica:
             sequence.record.emitted.append((sequence.started, step))
             del self.decoding[sequence.request.index]
             self._finish(sequence)
-        if step % 97 == 96 and len(self.decoding) > 2 and self.queue:
+        if step % 31 == 30 and len(self.decoding) > 1 and self.queue:
             self._preempt(step)
 
     def _preempt(self, step: int) -> None:
@@ -295,3 +298,39 @@ def serve_runs(draw: st.DrawFn) -> tuple[Trace, ServeRun]:
         kv_blocks=draw(st.sampled_from((330, 2_000))),
     )
     return trace, serve_run(trace, toy)
+
+
+def info(name: str = "Toy-8B", slo: Slo | None = None, rate: float = inf) -> ServeInfo:
+    """Return the setting of a toy run on a toy chip."""
+    return ServeInfo(
+        scenario="toy_serving",
+        title="Which toy answers first?",
+        contestant=name,
+        model="toy-8b",
+        chip="h100-sxm",
+        chip_title="NVIDIA H100 SXM 80 GB",
+        engine="vllm",
+        config=ServeConfig(max_num_seqs=64),
+        seed=7,
+        trace="poisson",
+        request_rate=rate,
+        peak_bytes_per_s=3_350 * 10**9,
+        peak_flop_per_s=989 * 10**12,
+        slo=slo,
+        version="0.1.0",
+    )
+
+
+def toy_served(
+    count: int = 40,
+    rate: float = 9.0,
+    toy: Toy | None = None,
+    *,
+    name: str = "Toy-8B",
+    slo: Slo | None = None,
+    real: bool = False,
+) -> Served:
+    """Return a toy run with its numbers; `real` adds measured times 5 % above the simulated."""
+    trace = poisson_trace(count, rate, seed=3)
+    run = serve_run(trace, toy)
+    return served(info(name, slo, rate), run, measured(trace, run) if real else trace)
