@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sim.errors import InputError, Problem, nearest
 from sim.measure.causes import REQUEST_CAUSES
-from sim.run.serve_answer import REQUEST_LABELS
+from sim.run.serve_answer import REQUEST_LABELS, spent
 from sim.run.serve_read import Row, Written, read_served
 from sim.units import format_time
 
@@ -32,8 +32,9 @@ def explain(folder: Path, request: str, contestant: str | None = None) -> list[s
     if row["outcome"] != "finished":
         return [_what(written, row), f"It was rejected: {row['reason'] or 'no reason was given'}."]
     middle = _middle(written)
+    where = f"Where its {format_time(_ps(row, 'e2e_ps'))} went, by cause:"
     lines = [_what(written, row), _when(row, middle), *_first_token(row, middle)]
-    return [*lines, _spent(row), *_causes(row, middle), *_slo(written, row)]
+    return [*lines, where, *_causes(row, middle), *_slo(written, row)]
 
 
 def _row(written: Written, request: str) -> Row:
@@ -108,10 +109,6 @@ def _first_token(row: Row, middle: dict[str, int]) -> list[str]:
     return [f"{format_time(queue_ps)} {whole} {waited}; {format_time(prefill_ps)} went {prompt}."]
 
 
-def _spent(row: Row) -> str:
-    return f"Where its {format_time(_ps(row, 'e2e_ps'))} went, by cause:"
-
-
 def _largest(row: Row) -> list[tuple[str, int]]:
     times = [(cause, _ps(row, f"cause_{cause}_ps")) for cause in REQUEST_CAUSES]
     least = LEAST * _ps(row, "e2e_ps")
@@ -150,12 +147,11 @@ def _broken(row: Row, name: str, column: str, limit_ps: int) -> str:
         over_ps *= max(1, _ps(row, "output_tokens") - 1)
         text += f", {format_time(over_ps)} over all its tokens"
     cause, size_ps = _to_shrink(row, column)
-    label = REQUEST_LABELS[cause]
     if size_ps >= over_ps:
-        return f"{text}: {format_time(over_ps)} less of its {label} would have been enough."
+        return f"{text}: {format_time(over_ps)} less {spent(cause)} would have been enough."
     return (
-        f"{text}: {label} would have to shrink most, but even without its {format_time(size_ps)} "
-        "it would have been too slow."
+        f"{text}: time {spent(cause)} would have to shrink most, but even without its "
+        f"{format_time(size_ps)} it would have been too slow."
     )
 
 

@@ -31,6 +31,13 @@ ROLES: Final = MappingProxyType(
     }
 )
 """What a cause that leads asks for."""
+_WAYS: Final = MappingProxyType(
+    {
+        "queue": "in the queue",
+        "prefill_wait": "with its prompt waiting",
+        "preempted": "thrown out of the cache",
+    }
+)
 NAMED: Final = 3
 LEAST: Final = 0.01
 """Causes with less than this share are not named."""
@@ -72,12 +79,17 @@ def serve_answer(results: Sequence[Served]) -> tuple[str, ...]:
     return (f"{first}, {gap}." if gap else f"{first}.", _spends(best))
 
 
+def spent(cause: str) -> str:
+    """Return how a sentence says that time went to `cause`: `on HBM bandwidth`."""
+    return _WAYS.get(cause, f"on {REQUEST_LABELS[cause]}")
+
+
 def shares_text(times: Mapping[str, float], most: int = NAMED) -> str:
-    """Return the largest of `times` as shares: `52 % on HBM bandwidth and 20 % in queue`."""
+    """Return the largest of `times` as shares: `52 % on tail and 20 % in the queue`."""
     whole = sum(times.values())
     order = sorted(times, key=lambda cause: -times[cause])[:most]
     parts = [
-        f"{100 * times[cause] / whole:.0f} % on {REQUEST_LABELS[cause]}"
+        f"{100 * times[cause] / whole:.0f} % {spent(cause)}"
         for cause in order
         if whole and times[cause] >= LEAST * whole
     ]
@@ -106,4 +118,4 @@ def _difference(best: Served, worst: Served) -> str:
     more, gap = b[cause] - a[cause], worst.e2e.mean - best.e2e.mean
     if more <= 0 or gap <= 0:
         return ""
-    return f"{format_time(int(more))} more of it on {REQUEST_LABELS[cause]}"
+    return f"{format_time(int(more))} more of it {spent(cause)}"

@@ -68,9 +68,9 @@ def test_a_request_that_waited_is_explained(folder: Path) -> None:
         "- preempted, 1.8 s, 33 % (median 0 ps): thrown out of the KV cache, waiting to come back.",
         "- HBM bandwidth, 1.2 s, 22 % (median 1 s): waiting for data while the HBM channels are "
         "saturated.",
-        "It broke the SLO of 1 s on TTFT by 1.4 s: 1.4 s less of its queue would have been enough.",
-        "It broke the SLO of 200 ms on TPOT by 100 ms, 1 s over all its tokens: 1 s less of its "
-        "preempted would have been enough.",
+        "It broke the SLO of 1 s on TTFT by 1.4 s: 1.4 s less in the queue would have been enough.",
+        "It broke the SLO of 200 ms on TPOT by 100 ms, 1 s over all its tokens: 1 s less thrown "
+        "out of the cache would have been enough.",
     ]
 
 
@@ -98,8 +98,8 @@ def test_the_slowest_can_be_asked_for_by_what_it_is_the_worst_of(folder: Path) -
 def test_a_limit_that_no_single_cause_explains_is_told(tmp_path: Path) -> None:
     write_serve(by_hand(Slo(e2e_ps=100 * MS)), tmp_path)
     assert explain(tmp_path, "3")[-1] == (
-        "It broke the SLO of 100 ms on E2E by 5.3 s: queue would have to shrink most, but even "
-        "without its 1.9 s it would have been too slow."
+        "It broke the SLO of 100 ms on E2E by 5.3 s: time in the queue would have to shrink "
+        "most, but even without its 1.9 s it would have been too slow."
     )
 
 
