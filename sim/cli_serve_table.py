@@ -7,11 +7,10 @@ from typing import Final
 from sim.cli_table import MAX_COLUMNS, aligned, cut, tenths, wrapped
 from sim.measure.causes import REQUEST_CAUSES
 from sim.run.serve_answer import REQUEST_LABELS, serve_answer
-from sim.run.serve_measured import compared
+from sim.run.serve_measured import compared, digits
 from sim.run.serve_result import Served
 from sim.units import format_time
 
-FOUR_DIGITS: Final = 1000
 _COUNTS: Final = ("contestant", "done", "failed", "req/s", "tok/s")
 _LATENCIES: Final = (
     "contestant", "TTFT mean", "p99", "TPOT mean", "p99", "E2E mean", "p99",
@@ -100,16 +99,12 @@ def measured_table(results: Sequence[Served]) -> list[str]:
     rows: list[tuple[str, ...]] = []
     for one in results:
         for row in compared(one):
-            values = (_digits(row.measured), _digits(row.simulated), f"{100 * row.error:+.1f} %")
+            values = (digits(row.measured), digits(row.simulated), f"{100 * row.error:+.1f} %")
             rows.append((cut(one.info.contestant), row.name, row.unit, *values))
     if not rows:
         return []
     head = ("contestant", "", "unit", "measured", "simulated", "error")
     return ["Simulated against measured:", "", *aligned([head, *rows], left={0, 1, 2})]
-
-
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= FOUR_DIGITS else f"{value:.4g}"
 
 
 def _setting(one: Served) -> list[str]:

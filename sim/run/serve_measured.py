@@ -10,6 +10,7 @@ from sim.serving.metrics import Spread, finished, spread
 from sim.units import PS_PER_S
 
 PS_PER_MS = 1e9
+FOUR_DIGITS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,15 @@ class Measured:
     e2e_ps: Floats
     duration_ps: int
     output_tokens: int
+
+
+def digits(value: float) -> str:
+    """Return a number of a comparison with four digits, and no exponent.
+
+    >>> digits(14752.3), digits(14.7523)
+    ('14,752', '14.75')
+    """
+    return f"{value:,.0f}" if abs(value) >= FOUR_DIGITS else f"{value:.4g}"
 
 
 def measured_times(one: Served) -> Measured | None:
