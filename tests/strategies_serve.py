@@ -281,6 +281,7 @@ def measured(trace: Trace, run: ServeRun, factor: float = 1.05) -> Trace:
         one, end = record.first_token_ps or record.sent_ps, record.finished_ps or record.sent_ps
         first.append(record.sent_ps + int(factor * (one - record.sent_ps)))
         last.append(record.sent_ps + int(factor * (end - record.sent_ps)))
+    # When the real server scheduled a request is left open, as some runs leave it.
     times = MeasuredTimes(first_token_ps=tuple(first), last_token_ps=tuple(last))
     return Trace(name=trace.name, requests=trace.requests, measured=times)
 

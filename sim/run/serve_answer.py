@@ -108,7 +108,7 @@ def _limit(one: Served) -> str:
     cause = max(times, key=lambda name: times[name])
     meaning = REQUEST_CAUSES[cause].split(":")[0]
     hint = f"; {ROLES[cause]}" if cause in ROLES else ""
-    return f"What limits it most is {REQUEST_LABELS[cause]}, that is {meaning}{hint}."
+    return f"What limits it most: {REQUEST_LABELS[cause]} ({meaning}){hint}."
 
 
 def _difference(best: Served, worst: Served) -> str:

@@ -32,9 +32,11 @@ class Compared:
 class Measured:
     """Latencies of the real run, in ps; NaN where a request has none.
 
-    They are counted from the arrival of a request in the trace.
+    They are counted from the arrival of a request in the trace; the queue of a request ends when
+    it is first put into a batch, and is empty if the real run does not tell.
     """
 
+    queue_ps: Floats
     ttft_ps: Floats
     tpot_ps: Floats
     e2e_ps: Floats
@@ -61,7 +63,9 @@ def measured_times(one: Served) -> Measured | None:
     tokens = np.array([r.output_tokens for r in one.trace.requests], dtype=np.float64)[done]
     first = np.array(real.first_token_ps, dtype=np.float64)[done]
     last = np.array(real.last_token_ps, dtype=np.float64)[done]
+    scheduled = np.array(real.scheduled_ps, dtype=np.float64)
     return Measured(
+        queue_ps=scheduled[done] - arrival if scheduled.size else scheduled,
         ttft_ps=np.where(tokens > 0, first - arrival, np.nan),
         tpot_ps=np.where(tokens > 1, (last - first) / np.maximum(tokens - 1, 1), np.nan),
         e2e_ps=last - arrival,
@@ -78,6 +82,7 @@ def compared(one: Served) -> tuple[Compared, ...]:
     ttft, tpot, e2e = spread(real.ttft_ps), spread(real.tpot_ps), spread(real.e2e_ps)
     rate = real.output_tokens * PS_PER_S / max(1, real.duration_ps)
     return (
+        *_queue(one, real),
         *_latency("TTFT", ttft, one.ttft),
         *_latency("TPOT", tpot, one.tpot),
         *_latency("E2E", e2e, one.e2e),
@@ -94,6 +99,16 @@ def compared(one: Served) -> tuple[Compared, ...]:
             simulated=one.headline.output_tokens_per_s,
         ),
     )
+
+
+def _queue(one: Served, real: Measured) -> tuple[Compared, ...]:
+    if not real.queue_ps.size:
+        return ()
+    waits = [r.scheduled_ps - r.sent_ps for r in one.run.requests if r.scheduled_ps is not None]
+    mean = spread(np.array(waits, dtype=np.int64)).mean
+    measured = spread(real.queue_ps).mean / PS_PER_MS
+    row = Compared(name="mean queue", unit="ms", measured=measured, simulated=mean / PS_PER_MS)
+    return (row,)
 
 
 def _latency(name: str, real: Spread, simulated: Spread) -> tuple[Compared, ...]:

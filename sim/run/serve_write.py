@@ -6,6 +6,8 @@ appears, and the files appear together.
 
 import gzip
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from sim.run.serve_timeline import FILE_NAME, Window, timeline_gz
 from sim.run.staging import staged
 from sim.run.write import write_whole
 
+GZIP_LEVEL = 4
+"""A table of steps shrinks to a fifth; higher levels take three times as long for little."""
 SUMMARY, REQUESTS = "summary.json", "requests.csv"
 
 
@@ -38,11 +42,45 @@ def write_serve(one: Served, out_dir: Path, wanted: ServeFiles | None = None) ->
     Raises InvariantError if the causes of a request do not sum to its life, InputError if the
     folder cannot be written.
     """
-    files = rendered(one, wanted or ServeFiles())
+    return write_results([one], out_dir, wanted)
+
+
+def write_results(
+    results: Sequence[Served], out_dir: Path, wanted: ServeFiles | None = None
+) -> list[Path]:
+    """Write the files of all contestants of a scenario, all or none; return their paths.
+
+    Those of a single contestant go into `out_dir` itself, those of several into a folder each,
+    named by `folder_names`. Raises as `write_serve` does.
+    """
+    names = folder_names([one.info.contestant for one in results])
+    places = [Path(name) for name in names] if len(results) > 1 else [Path()]
+    files = {
+        place / name: data
+        for place, one in zip(places, results, strict=True)
+        for name, data in rendered(one, wanted or ServeFiles()).items()
+    }
     with staged(out_dir) as folder:
         for name, data in files.items():
             write_whole(folder / name, data)
     return [out_dir / name for name in files]
+
+
+def folder_names(contestants: Sequence[str]) -> list[str]:
+    """Return a name for the folder of each contestant: safe in any file system, and its own.
+
+    >>> folder_names(["Qwen3 32B, fp8", "Qwen3-32B fp8", "§"])
+    ['qwen3-32b-fp8', 'qwen3-32b-fp8-2', 'contestant']
+    """
+    found: list[str] = []
+    for contestant in contestants:
+        plain = re.sub(r"[^a-z0-9._]+", "-", contestant.lower()).strip("-.") or "contestant"
+        name, nth = plain, 1
+        while name in found:
+            nth += 1
+            name = f"{plain}-{nth}"
+        found.append(name)
+    return found
 
 
 def rendered(one: Served, wanted: ServeFiles) -> dict[str, bytes]:
@@ -54,7 +92,7 @@ def rendered(one: Served, wanted: ServeFiles) -> dict[str, bytes]:
         SUMMARY: _json(summary(one)),
     }
     if wanted.detailed:
-        files["steps.csv.gz"] = gzip.compress(steps_csv(one.run).encode(), mtime=0)
+        files["steps.csv.gz"] = gzip.compress(steps_csv(one.run).encode(), GZIP_LEVEL, mtime=0)
     if wanted.timeline is not None:
         files[FILE_NAME] = timeline_gz(one, wanted.timeline)
     return files

@@ -69,8 +69,8 @@ def test_the_answer_names_the_largest_causes_of_one_contestant(several: list[Ser
     assert first.startswith("The mean request of Toy-8B spends ")
     assert " % on HBM bandwidth, 25 % on interference and " in first
     assert second == (
-        "What limits it most is HBM bandwidth, that is waiting for data while the HBM channels "
-        "are saturated; fewer bytes would help: weights and KV in fewer bits, larger batches."
+        "What limits it most: HBM bandwidth (waiting for data while the HBM channels are "
+        "saturated); fewer bytes would help: weights and KV in fewer bits, larger batches."
     )
 
 

@@ -20,7 +20,7 @@ from sim.run.serve_result import Served, served, sweep_point
 from sim.run.serve_summary import summary
 from sim.run.serve_tables import check_causes, requests_csv, series_of, timeseries_csv
 from sim.run.serve_timeline import Window
-from sim.run.serve_write import ServeFiles, write_serve
+from sim.run.serve_write import ServeFiles, write_results, write_serve
 from sim.serving.config import Slo
 from sim.serving.record import ServeRun
 from sim.serving.request import Trace
@@ -56,6 +56,15 @@ def test_the_files_of_a_run(one: Served, tmp_path: Path) -> None:
     wanted = ServeFiles(detailed=True, timeline=Window())
     more = write_serve(one, tmp_path / "out", wanted)
     assert [path.name for path in more] == [*names, "steps.csv.gz", "timeline.json.gz"]
+
+
+def test_several_contestants_have_folders_of_their_own(one: Served, tmp_path: Path) -> None:
+    other = replace(one, info=replace(one.info, contestant="Toy 70B, fp8"))
+    paths = write_results([one, other], tmp_path)
+    places = [str(path.relative_to(tmp_path)) for path in paths]
+    assert places[:2] == ["toy-8b/requests.csv", "toy-8b/timeseries.csv"]
+    assert places[4:] == [f"toy-70b-fp8/{path.name}" for path in paths[:4]]
+    assert all(path.is_file() for path in paths)
 
 
 def test_two_writes_give_the_same_bytes(one: Served, tmp_path: Path) -> None:
@@ -179,6 +188,15 @@ def test_measured_times_stand_beside_the_simulated_ones_with_the_error(one: Serv
         assert found[name]["error_percent"] == pytest.approx(100 / 1.05 - 100)
         assert found[name]["measured"] == pytest.approx(1.05 * found[name]["simulated"])
     assert found["duration"]["error_percent"] < 0 < found["output throughput"]["error_percent"]
+
+
+def test_the_queue_of_a_real_run_is_compared_if_it_tells(one: Served) -> None:
+    assert one.trace.measured is not None
+    scheduled = tuple(2 * (r.scheduled_ps or 0) - r.sent_ps for r in one.run.requests)
+    real = replace(one.trace.measured, scheduled_ps=scheduled)
+    row = compared(replace(one, trace=replace(one.trace, measured=real)))[0]
+    assert (row.name, row.unit) == ("mean queue", "ms")
+    assert row.error == pytest.approx(-0.5)
 
 
 def test_a_trace_without_measured_times_has_nothing_to_compare() -> None:

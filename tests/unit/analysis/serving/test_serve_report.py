@@ -125,7 +125,7 @@ def test_each_row_of_the_ledger_sums_to_100_but_for_rounding(results: list[Serve
 
 def test_one_contestant_without_a_sweep_has_a_page(results: list[Served]) -> None:
     html = page(results[:1], None, [])
-    assert "What limits it most is " in html
+    assert "What limits it most: " in html
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem(
