@@ -31,6 +31,8 @@ REQUEST_ORDER: Final = (
     "queue", "prefill_wait", *CAUSES, "interference", "preempted", "kv_transfer",
 )  # fmt: skip
 """The causes of a request in the order of a bar: before it runs, its work, then what others do."""
+NAMED: Final = 3
+"""Contestants that a caption names."""
 COLUMNS: Final = 3
 """Contestants that get panels of their own; figures of time have no room for more."""
 

@@ -12,7 +12,7 @@ from analysis.figures.canvas import (
     panels,
     short_name,
 )
-from analysis.serving.base import REQUEST_ORDER, Board, ServeDrawing, colour, request_swatch
+from analysis.serving.base import NAMED, REQUEST_ORDER, Board, ServeDrawing, colour, request_swatch
 from analysis.serving.ticks import log_ticks
 from analysis.style import (
     CAUSE_HATCHES,
@@ -142,7 +142,7 @@ def caption(board: Board) -> str:
         for one in board.results
         if one.e2e.count
     ]
-    return f"The mean request takes: {'; '.join(parts)}."
+    return f"The mean request takes: {'; '.join(parts[:NAMED])}."
 
 
 COMPARE = ServeDrawing(name="mean_request", draw=draw, caption=caption)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import legend, line_sample, new_figure, panels
-from analysis.serving.base import Board, ServeDrawing, colour, contestant_handles, known
+from analysis.serving.base import NAMED, Board, ServeDrawing, colour, contestant_handles, known
 from analysis.serving.ticks import log_ticks
 from analysis.style import INK, MUTED
 from sim.run.serve_measured import measured_times
@@ -102,7 +102,7 @@ def caption(board: Board) -> str:
         for one in board.results
         if one.ttft.count
     ]
-    return f"Medians: {'; '.join(parts)}."
+    return f"Medians: {'; '.join(parts[:NAMED])}."
 
 
 LATENCY_CDF = ServeDrawing(name="latency_cdf", draw=draw, caption=caption)

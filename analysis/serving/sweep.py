@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.canvas import legend, line_sample, new_figure, panels
-from analysis.serving.base import Board, ServeDrawing, colour, contestant_handles, marker
+from analysis.serving.base import NAMED, Board, ServeDrawing, colour, contestant_handles, marker
 from analysis.serving.ticks import log_ticks, plain
 from analysis.style import INK, MUTED
 from sim.run.serve_result import Sweep, SweepPoint
@@ -98,7 +98,7 @@ def caption(board: Board) -> str:
     ]
     most = max((p.output_tokens_per_s for p in sweep.points), default=0.0)
     peak = f"The most tokens generated are {most:,.0f}/s"
-    return f"{peak}; {'; '.join(parts)}." if parts else f"{peak}."
+    return f"{peak}; {'; '.join(parts[:NAMED])}." if parts else f"{peak}."
 
 
 SWEEP = ServeDrawing(
