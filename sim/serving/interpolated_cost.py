@@ -150,13 +150,13 @@ class InterpolatedCost:
         return self._tokens(shape, "prefill") + self._chunks.at(*mean_chunk(chunks), 0.0)
 
     def _tokens(self, shape: BatchShape, form: str) -> Columns:
-        tokens = shape.decodes * shape.decode_tokens + sum(c.tokens for c in shape.chunks)
+        rows = shape.rows or padded(shape.tokens, self.graph_sizes)
         sequences = shape.decodes + len(shape.chunks)
-        key = (tokens, sequences, form)
+        key = (rows, sequences, form)
         if key not in self._fixed:
             logits = shape.decodes * shape.decode_tokens + len(shape.chunks)
             self._fixed[key] = (
-                self._rows(padded(tokens, self.graph_sizes), form)
+                self._rows(rows, form)
                 + _between(self.runs.head, logits, _SEQUENCES)
                 + self.runs.host(sequences)
             )

@@ -36,7 +36,8 @@ class BatchShape:
     """All that the cost of a step depends on.
 
     `decodes` sequences with `decode_tokens` new tokens each (1, more with speculation) have
-    `context` tokens together and at most `longest`, the new ones included.
+    `context` tokens together and at most `longest`, the new ones included. `rows` is what
+    token-wise kernels compute where neighbours pad it (0: as many as captured sizes ask for).
     """
 
     decodes: int = 0
@@ -44,6 +45,12 @@ class BatchShape:
     longest: int = 0
     chunks: tuple[Chunk, ...] = ()
     decode_tokens: int = 1
+    rows: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Return the new tokens of the step."""
+        return self.decodes * self.decode_tokens + sum(chunk.tokens for chunk in self.chunks)
 
 
 class DeviceRuns(Protocol):
