@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvariantError
-from sim.serving.record import RequestRecord, ServeRun
+from sim.serving.record import ReplicaLog, RequestRecord, ServeRun
 from sim.units import PS_PER_S
 
 Integers = NDArray[np.int64]
@@ -57,38 +57,84 @@ class Emissions:
 def emissions(run: ServeRun) -> Emissions:
     """Return when each request of `run` got its tokens.
 
-    A first token that no listed step explains (a prompt computed by another replica) is an
-    emission of its own. Raises InvariantError if a request names a step that its replica's log
-    does not have.
+    A run of steps gives a token at the end of its first step, and then at the end of each step
+    that decodes: steps of prompts alone, in between, give none. A first token that no listed step
+    explains (a prompt computed by another replica) is an emission of its own. Raises
+    InvariantError if a request names a step that its replica's log does not have, or if its
+    emissions do not rise or do not make up its output.
     """
-    clock = [np.array(log.end_ps, dtype=np.int64) for log in run.replicas]
-    sizes = [times.size for times in clock]
-    offsets = [0, *accumulate(sizes)]
-    ends = np.concatenate([*clock, np.empty(0, dtype=np.int64)])
-    runs: list[tuple[int, int]] = []
-    extra: list[int] = []
+    clock = _Clock(run.replicas)
+    slices: list[tuple[int, int]] = []
     counts: list[int] = []
     for record in run.requests:
-        found = _checked(record, sizes)
-        at = offsets[record.replica] if found else 0
-        before = len(runs)
-        one = record.first_token_ps
-        if one is not None and not (found and ends[at + found[0][0]] == one):
-            runs.append((ends.size + len(extra),) * 2)
-            extra.append(one)
-        runs += [(at + first, at + last) for first, last in found]
-        counts.append(sum(last - first + 1 for first, last in runs[before:]))
-    times = np.concatenate([ends, np.array(extra, dtype=np.int64)])[_indices(runs)]
+        before = len(slices)
+        slices += clock.slices(record)
+        counts.append(sum(end - start for start, end in slices[before:]))
+    times = clock.times_ps()[_indices(slices)]
     bounds = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    return Emissions(times_ps=times, bounds=bounds, tokens=_tokens(run, counts))
+    found = Emissions(times_ps=times, bounds=bounds, tokens=_tokens(run, counts))
+    _check(run, found)
+    return found
 
 
-def _checked(record: RequestRecord, sizes: list[int]) -> list[tuple[int, int]]:
-    runs = record.emitted
-    if runs and not 0 <= runs[0][0] <= runs[-1][1] < sizes[record.replica]:
-        steps = f"steps {runs[0][0]} to {runs[-1][1]}"
-        raise InvariantError(f"request {record.index}: {steps} are not in the log of its replica")
-    return runs
+class _Clock:
+    """The ends of all steps that decode, replica after replica, and after them other times."""
+
+    def __init__(self, logs: tuple[ReplicaLog, ...]) -> None:
+        self.ends = [list(log.end_ps) for log in logs]
+        decoding = [np.array(log.decodes, dtype=np.int64) > 0 for log in logs]
+        self._decoding_ps = [
+            np.array(log.end_ps, dtype=np.int64)[where]
+            for log, where in zip(logs, decoding, strict=True)
+        ]
+        offsets = [0, *accumulate(ends.size for ends in self._decoding_ps)]
+        # The place of the first decoding step after each step.
+        self._after: list[list[int]] = [
+            (offset + np.cumsum(where)).tolist()
+            for offset, where in zip(offsets, decoding, strict=False)
+        ]
+        self._size = offsets[-1]
+        self._others: list[int] = []
+
+    def slices(self, record: RequestRecord) -> list[tuple[int, int]]:
+        """Return where the emissions of a request are in `times_ps`, as (start, end)."""
+        runs, one = record.emitted, record.first_token_ps
+        if not runs:
+            return [] if one is None else [self._other(one)]
+        ends, after = self.ends[record.replica], self._after[record.replica]
+        if not 0 <= runs[0][0] <= runs[-1][1] < len(ends):
+            steps = f"steps {runs[0][0]} to {runs[-1][1]}"
+            message = f"request {record.index}: {steps} are not in the log of its replica"
+            raise InvariantError(message)
+        found = []
+        if one is not None and ends[runs[0][0]] != one:
+            found.append(self._other(one))
+        before_ps = record.sent_ps if one is None else one
+        for first, last in runs:
+            if ends[first] < before_ps:
+                message = f"request {record.index}: step {first} ends before the token before it"
+                raise InvariantError(message)
+            found += [self._other(ends[first]), (after[first], after[last])]
+            before_ps = ends[last]
+        return found
+
+    def times_ps(self) -> Integers:
+        """Return all times that slices have named so far."""
+        return np.concatenate([*self._decoding_ps, np.array(self._others, dtype=np.int64)])
+
+    def _other(self, time_ps: int) -> tuple[int, int]:
+        place = self._size + len(self._others)
+        self._others.append(time_ps)
+        return place, place + 1
+
+
+def _check(run: ServeRun, found: Emissions) -> None:
+    """Raise InvariantError unless the emissions of each request make up its output."""
+    given = np.concatenate([[0], np.cumsum(found.tokens)])[found.bounds]
+    for record, tokens in zip(run.requests, np.diff(given).tolist(), strict=True):
+        if record.emitted and tokens != record.output_tokens:
+            made = f"its steps gave {tokens} tokens"
+            raise InvariantError(f"request {record.index}: {made}, not {record.output_tokens}")
 
 
 def _tokens(run: ServeRun, counts: list[int]) -> Integers:
@@ -101,9 +147,9 @@ def _tokens(run: ServeRun, counts: list[int]) -> Integers:
     return np.array(tokens, dtype=np.int64)
 
 
-def _indices(runs: list[tuple[int, int]]) -> Integers:
-    """Return all integers of the runs (first, last), run after run."""
-    starts, lasts = np.array(runs, dtype=np.int64).reshape(-1, 2).T
-    sizes = lasts - starts + 1
+def _indices(slices: list[tuple[int, int]]) -> Integers:
+    """Return all integers of the slices, one after the other."""
+    starts, ends = np.array(slices, dtype=np.int64).reshape(-1, 2).T
+    sizes = ends - starts
     before = np.cumsum(sizes) - sizes
     return np.repeat(starts - before, sizes) + np.arange(int(sizes.sum()), dtype=np.int64)
