@@ -146,27 +146,33 @@ def _broken(row: Row, name: str, column: str, limit_ps: int) -> str:
     if column == "tpot_ps":
         over_ps *= max(1, _ps(row, "output_tokens") - 1)
         text += f", {format_time(over_ps)} over all its tokens"
-    cause, size_ps = _to_shrink(row, column)
+    way, size_ps = _to_shrink(row, column)
     if size_ps >= over_ps:
-        return f"{text}: {format_time(over_ps)} less {spent(cause)} would have been enough."
+        return f"{text}: {format_time(over_ps)} less {way} would have been enough."
     return (
-        f"{text}: time {spent(cause)} would have to shrink most, but even without its "
+        f"{text}: time {way} would have to shrink most, but even without its "
         f"{format_time(size_ps)} it would have been too slow."
     )
 
 
 def _to_shrink(row: Row, column: str) -> tuple[str, int]:
-    """Return the largest cause that counts for a latency, and its time.
+    """Return where most of a latency went, as a phrase, and its ps.
 
-    The files do not split causes by phase: TTFT blames the queue where this is the larger part,
-    TPOT whatever is largest of what is not before the first step.
+    Causes are known for the whole life of a request, not by phase: TTFT blames the queue, the
+    waiting of the prompt or its computation; TPOT the largest cause but those before the prompt.
     """
     times = {cause: _ps(row, f"cause_{cause}_ps") for cause in REQUEST_CAUSES}
-    if column == "ttft_ps" and times["queue"] >= _ps(row, "prefill_ps"):
-        return "queue", times["queue"]
-    if column != "e2e_ps":
-        del times["queue"]
     if column == "ttft_ps":
-        times = {cause: min(ps, _ps(row, "prefill_ps")) for cause, ps in times.items()}
-    cause = max(times, key=lambda name: times[name])
-    return cause, times[cause]
+        prefill_ps = _ps(row, "prefill_ps")
+        waits_ps = min(times["prefill_wait"], prefill_ps)
+        ways = {
+            spent("queue"): _ps(row, "queue_ps"),
+            spent("prefill_wait"): waits_ps,
+            "on computing its prompt": prefill_ps - waits_ps,
+        }
+    else:
+        if column == "tpot_ps":
+            del times["queue"], times["prefill_wait"]
+        ways = {spent(cause): ps for cause, ps in times.items()}
+    way = max(ways, key=lambda name: ways[name])
+    return way, ways[way]

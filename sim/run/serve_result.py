@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sim.errors import InvariantError
 from sim.serving.config import ServeConfig, Slo
 from sim.serving.emissions import Emissions, emissions
 from sim.serving.metrics import (
@@ -105,7 +106,12 @@ class Sweep:
 
 
 def served(info: ServeInfo, run: ServeRun, trace: Trace) -> Served:
-    """Return `run` with its numbers."""
+    """Return `run` with its numbers.
+
+    Raises InvariantError if it is no run of `trace`, or if its tokens do not add up.
+    """
+    if [r.index for r in run.requests] != [r.index for r in trace.requests]:
+        raise InvariantError(f"{info.contestant}: its run has other requests than {trace.name}")
     times, emitted = latencies(run), emissions(run)
     return Served(
         info=info,

@@ -95,6 +95,14 @@ def test_the_slowest_can_be_asked_for_by_what_it_is_the_worst_of(folder: Path) -
         assert explain(folder, name)[0].startswith("Request 3 ")
 
 
+def test_a_first_token_that_did_not_wait_is_blamed_on_the_prompt(tmp_path: Path) -> None:
+    write_serve(by_hand(Slo(ttft_ps=150 * MS)), tmp_path)
+    assert explain(tmp_path, "0")[-1] == (
+        "It broke the SLO of 150 ms on TTFT by 250 ms: 250 ms less on computing its prompt would "
+        "have been enough."
+    )
+
+
 def test_a_limit_that_no_single_cause_explains_is_told(tmp_path: Path) -> None:
     write_serve(by_hand(Slo(e2e_ps=100 * MS)), tmp_path)
     assert explain(tmp_path, "3")[-1] == (

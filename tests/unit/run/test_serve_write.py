@@ -100,6 +100,11 @@ def test_causes_that_are_missing_or_negative_are_refused(one: Served) -> None:
             check_causes(run)
 
 
+def test_a_run_of_another_trace_is_a_bug(one: Served) -> None:
+    with pytest.raises(InvariantError, match="Toy-8B: its run has other requests than toy"):
+        served(one.info, one.run, trace_of([(0, 1, 1)]))
+
+
 def test_a_folder_that_cannot_be_written_is_a_problem(one: Served, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="file/out: cannot be written: "):
