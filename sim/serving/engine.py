@@ -1,8 +1,8 @@
 """The serving engine as SimPy processes: a client, replicas that step, and links between them.
 
 A replica is one or more ranks that step together (data-parallel attention beside experts that they
-share: vLLM steps them in lockstep). Requests go through a router to a replica, or, where prompts and
-decodes are apart, to a replica for prompts, whose KV then moves to one that decodes.
+share: vLLM steps them in lockstep). Requests go through a router to a replica, or, where prompts
+and decodes are apart, to a replica for prompts, whose KV then moves to one that decodes.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -143,9 +143,7 @@ class _Replica:
             swaps.append(self.parts.host.time_ps(size) if size else 0)
         return [self.parts.cost.price(shape) for shape in shapes], swaps
 
-    def _end(
-        self, planned: Plan, prices: list[Price], swaps: list[int], start_ps: int
-    ) -> None:
+    def _end(self, planned: Plan, prices: list[Price], swaps: list[int], start_ps: int) -> None:
         end_ps = int(self.env.now)
         for rank, batch, price, swap in zip(self.ranks, planned, prices, swaps, strict=True):
             if batch is not None:
@@ -240,8 +238,8 @@ class _Cluster:
         view = RouterView(
             routed=self._routed,
             loads=[replica.load for replica in choices],
-            hit_tokens=lambda n: choices[n].ranks[0].scheduler.kv.lookup(
-                request, request.input_tokens
+            hit_tokens=lambda n: (
+                choices[n].ranks[0].scheduler.kv.lookup(request, request.input_tokens)
             ),
         )
         self._routed += 1

@@ -53,7 +53,7 @@ Policy = Callable[[View], Decision]
 
 
 def chunked_prefill(view: View) -> Decision:
-    """All decodes, then prompts in pieces up to the token budget (vLLM V1, Sarathi-Serve)."""
+    """Run all decodes, then prompts in pieces up to the token budget (vLLM V1, Sarathi-Serve)."""
     taken = view.decoding * view.decode_tokens
     return Decision(
         decode=True,
@@ -63,7 +63,7 @@ def chunked_prefill(view: View) -> Decision:
 
 
 def prefill_first(view: View) -> Decision:
-    """Whole prompts as soon as they fit, decodes only if there are none (vLLM V0, Orca)."""
+    """Run whole prompts as soon as they fit, decodes only if there are none (vLLM V0, Orca)."""
     return Decision(
         decode=True,
         prompt_tokens=view.config.max_num_batched_tokens,
@@ -75,7 +75,7 @@ def prefill_first(view: View) -> Decision:
 
 
 def static(view: View) -> Decision:
-    """A batch is filled once and runs until its last sequence is done (FasterTransformer)."""
+    """Fill a batch once; it runs until its last sequence is done (FasterTransformer)."""
     # A batch that has not decoded yet is still being filled.
     filling = view.decoding == 0 and view.running == view.prefilling
     return Decision(

@@ -23,17 +23,17 @@ class RouterView:
 
 
 def round_robin(view: RouterView) -> int:
-    """Each in turn."""
+    """Choose each in turn."""
     return view.routed % len(view.loads)
 
 
 def least_loaded(view: RouterView) -> int:
-    """The replica with the fewest requests, the first of equals."""
+    """Choose the replica with the fewest requests, the first of equals."""
     return min(range(len(view.loads)), key=lambda replica: view.loads[replica])
 
 
 def prefix_aware(view: RouterView) -> int:
-    """The replica that has most of the prompt, unless it is far busier than the idlest."""
+    """Choose the replica that has most of the prompt, unless it is far busier than the idlest."""
     idlest = least_loaded(view)
     limit = view.loads[idlest] + _MOST_AHEAD
     hits = {

@@ -211,7 +211,7 @@ class Scheduler:
             yield self._take(sequence, tokens)
 
     def _admitted(self, sequence: ServedSequence, hit: int, tokens: int, reserve: int) -> bool:
-        """Admit a waiting sequence if its whole prompt fits (vLLM: `scheduler_reserve_full_isl`)."""
+        """Admit a waiting sequence if its whole prompt fits (vLLM `scheduler_reserve_full_isl`)."""
         request = sequence.request
         left = sequence.target - hit
         needs = blocks_of(self.kv.layout, left, left)

@@ -28,8 +28,21 @@ class ServedSequence:
     """
 
     __slots__ = (
-        "causes", "charged_ps", "computed", "ends_at", "emitted", "limit", "offset",
-        "order", "past", "record", "remote", "request", "run_from", "swapped", "target",
+        "causes",
+        "charged_ps",
+        "computed",
+        "emitted",
+        "ends_at",
+        "limit",
+        "offset",
+        "order",
+        "past",
+        "record",
+        "remote",
+        "request",
+        "run_from",
+        "swapped",
+        "target",
         "waits_for",
     )  # fmt: skip
 
