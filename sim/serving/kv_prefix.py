@@ -140,14 +140,32 @@ def _span(first: int, last: int) -> int:
 
 
 def _collect(pieces: list[Piece], node: Node, number: int, wanted: int, base: int) -> int:
-    """Append a piece for each segment that has wanted blocks; return what was found."""
+    """Append pieces with the wanted blocks, in order of the blocks; return what was found."""
     left = wanted >> base
+    found = []
     for segment in node.segments:
-        if segment.group == number and segment.present & left:
-            mask = segment.present & left
+        mask = segment.present & left if segment.group == number else 0
+        if mask:
             left ^= mask
-            pieces.append(Piece(segment, mask, base))
+            found.append(Piece(segment, mask, base))
+    if len(found) > 1:
+        found = sorted((run for piece in found for run in _runs(piece)), key=_lowest)
+    pieces.extend(found)
     return wanted ^ (left << base)
+
+
+def _runs(piece: Piece) -> Iterator[Piece]:
+    """Yield the stretches of neighbouring blocks of a piece: copies may have holes."""
+    mask = piece.mask
+    while mask:
+        low = mask & -mask
+        run = mask & ~(mask + low)
+        yield Piece(piece.segment, run, piece.base)
+        mask ^= run
+
+
+def _lowest(piece: Piece) -> int:
+    return piece.mask & -piece.mask
 
 
 def _longest(group: KvGroup, found: int, hit: int, step: int) -> int:
