@@ -169,10 +169,10 @@ class FreeQueue:
             taken = min(count, run.count)
             count -= taken
             run.count -= taken
-            if not run.count:
-                self._discard(run)
             if run.segment is not None:
                 self._evict(run, run.segment, taken)
+            if not run.count:
+                self._discard(run)
 
     def rescue(self, segment: Segment, mask: int) -> None:
         """Take blocks of a segment out from wherever they lie, as they are read again."""

@@ -72,8 +72,11 @@ class PrefixIndex:
         while hit > 0 and hit != before:
             before = hit
             for number, group in enumerate(self._groups):
-                found = self._found(request, nodes, number, hit // group.block_tokens)
-                hit = _longest(group, found, hit, step)
+                if group.window is None:
+                    blocks = self._leading(request, nodes, number, hit // group.block_tokens)
+                    hit = blocks * group.block_tokens // step * step
+                else:
+                    hit = _longest(group, self._found(request, nodes, number), hit, step)
         return hit
 
     def pieces(self, request: Request, number: int, first: int, last: int) -> list[Piece]:
@@ -117,8 +120,26 @@ class PrefixIndex:
         """Return the first block that ends in a prefix block."""
         return chunk * self._chunk // group.block_tokens
 
-    def _found(self, request: Request, nodes: list[Node], number: int, limit: int) -> int:
-        """Return which of the first `limit` blocks of a request a group has."""
+    def _leading(self, request: Request, nodes: list[Node], number: int, limit: int) -> int:
+        """Return how many of the first `limit` blocks of a request a group has without a gap."""
+        group = self._groups[number]
+        shared = self.shared_tokens(request) // group.block_tokens
+        begin = 0
+        for chunk, node in enumerate(nodes, 1):
+            end = min(self._first(chunk, group), shared, limit)
+            leading = _ones(node.found(number))
+            if leading < end - begin:
+                return begin + leading
+            begin = end
+            if begin == limit:
+                return limit
+        own = self.left_behind(request.index)
+        if own is None or begin < shared:
+            return begin
+        return min(limit, begin + _ones(own.found(number)))
+
+    def _found(self, request: Request, nodes: list[Node], number: int) -> int:
+        """Return which blocks of a request a group has."""
         group = self._groups[number]
         shared = self.shared_tokens(request) // group.block_tokens
         mask = 0
@@ -126,9 +147,16 @@ class PrefixIndex:
             mask |= node.found(number) << self._first(chunk, group)
         mask &= (1 << shared) - 1
         own = self.left_behind(request.index)
-        if own is not None:
-            mask |= own.found(number) << shared
-        return mask & ((1 << limit) - 1)
+        return mask if own is None else mask | own.found(number) << shared
+
+
+def _ones(mask: int) -> int:
+    """Return the number of set bits before the first that is not.
+
+    >>> _ones(0b1011)
+    2
+    """
+    return (~mask & (mask + 1)).bit_length() - 1
 
 
 def _published(sequence: Sequence, group: KvGroup, holding: Holding) -> int:
@@ -169,10 +197,7 @@ def _lowest(piece: Piece) -> int:
 
 
 def _longest(group: KvGroup, found: int, hit: int, step: int) -> int:
-    """Return the most tokens, up to `hit`, that end with all blocks which `group` then needs."""
-    if group.window is None:
-        leading = (~found & (found + 1)).bit_length() - 1
-        return min(hit, leading * group.block_tokens // step * step)
+    """Return the most tokens, up to `hit`, at whose end the whole window is found."""
     while hit > 0:
         needed = _span(group.first_block(hit), hit // group.block_tokens)
         if found & needed == needed:
