@@ -108,7 +108,7 @@ class Segment:
             self.readers[mask] = left
             return 0
         del self.readers[mask]
-        return mask & ~self.held
+        return mask & ~self.held if self.readers else mask
 
 
 class FreeRun:

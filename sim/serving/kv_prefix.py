@@ -124,15 +124,15 @@ class PrefixIndex:
         """Return how many of the first `limit` blocks of a request a group has without a gap."""
         group = self._groups[number]
         shared = self.shared_tokens(request) // group.block_tokens
-        begin = 0
+        begin, last = 0, min(shared, limit)
         for chunk, node in enumerate(nodes, 1):
-            end = min(self._first(chunk, group), shared, limit)
-            leading = _ones(node.found(number))
-            if leading < end - begin:
-                return begin + leading
+            if begin == last:
+                break
+            end = min(chunk * self._chunk // group.block_tokens, last)
+            found = node.found(number)
+            if (found + 1) & ((1 << (end - begin)) - 1):  # a gap: adding 1 clears leading ones only
+                return begin + _ones(found)
             begin = end
-            if begin == limit:
-                return limit
         own = self.left_behind(request.index)
         if own is None or begin < shared:
             return begin
