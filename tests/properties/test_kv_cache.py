@@ -71,6 +71,19 @@ class KvCacheMachine(RuleBasedStateMachine):
         self.done[request.index] = hit
         assert self.extend_both(request.index, new) == fits
 
+    @precondition(lambda self: self.idle())
+    @rule(data=st.data(), tokens=st.integers(1, 20))
+    def receive(self, data: st.DataObject, tokens: int) -> None:
+        """Start with all but one token computed elsewhere, or not at all."""
+        request = data.draw(st.sampled_from(self.idle()))
+        self.cache.start(request, 0)
+        self.reference.start(request, 0)
+        self.done[request.index] = tokens - 1
+        if not self.extend_both(request.index, 1):
+            del self.done[request.index]
+            self.cache.free(request.index, 0)
+            self.reference.free(request.index, 0)
+
     def extend_both(self, index: int, new: int) -> bool:
         tokens = self.done[index] + new
         missing = self.cache.missing(index, tokens, new)

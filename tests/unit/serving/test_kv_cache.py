@@ -214,6 +214,33 @@ def test_a_window_needs_only_its_own_blocks_for_a_hit() -> None:
     kv.check()
 
 
+def test_a_cache_that_arrives_from_elsewhere_has_no_blocks_before_its_window() -> None:
+    """23 tokens computed elsewhere: windows hold blocks 3 to 5 only, and are found by others."""
+    kv = cache(20, WINDOW, FULL)
+    kv.start(request(0, 24, 1, 2, 3), 0)
+    assert kv.missing(0, 24) == 3 + 6
+    assert kv.extend(0, 24)
+    assert kv.used_blocks == 3 + 6
+    kv.check()
+    assert kv.lookup(request(1, 25, 1, 2, 3), 25) == 24
+
+
+def test_blocks_of_two_copies_come_back_in_the_order_of_the_sequence() -> None:
+    """The first block is in the younger copy and still outlives the second one."""
+    kv = cache(6, WINDOW)
+    first, filler = request(0, 14, 1), request(9, 12)
+    kv.start(first, 0)
+    assert kv.extend(0, 13, 13)
+    assert kv.extend(0, 14)
+    run(kv, filler, free=False)
+    kv.free(0, 14)
+    kv.free(9, 0)
+    assert run(kv, request(1, 5, 1)) == 0
+    assert run(kv, request(2, 9, 1)) == 8
+    run(kv, request(8, 20), free=False)
+    assert kv.lookup(request(3, 9, 1), 9) == 4
+
+
 def test_two_readers_of_a_window_lose_it_one_after_the_other() -> None:
     """What one reader's window has left stays held while the other still sees it."""
     kv = cache(20, WINDOW)
