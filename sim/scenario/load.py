@@ -6,33 +6,27 @@ from pathlib import Path
 from typing import TypeVar
 
 from sim.checking import Checker
-from sim.errors import InputError, ModelError, ScenarioError
+from sim.errors import InputError, ScenarioError
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
 from sim.model.architecture import Model
-from sim.model.importer import load_model
 from sim.resources import (
     chip_dirs,
     display,
     engine_dirs,
     find_file,
-    is_path,
-    model_dirs,
     named_files,
-    named_models,
     scenario_dirs,
-    unknown_name,
 )
 from sim.scenario.checks import check_contestant, check_grid, check_names
 from sim.scenario.engines import load_engine
 from sim.scenario.overrides import apply_overrides
+from sim.scenario.references import find_model, referred, routing_of
 from sim.scenario.scenario import (
     Contestant,
     Grid,
     ReportOptions,
-    Routing,
-    RoutingKind,
     Scenario,
     Simulation,
 )
@@ -43,7 +37,9 @@ from sim.scenario.schema import (
     RoutingTable,
     ScenarioTable,
 )
-from sim.toml_source import KeyPath, TomlSource, read_toml
+from sim.scenario.serve_load import load_serve
+from sim.scenario.serve_scenario import ServeScenario
+from sim.toml_source import KeyPath, read_toml
 
 T = TypeVar("T")
 
@@ -57,8 +53,24 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
     """Return the scenario of this name or path, changed by `overrides` ("key=value").
 
     Raises ScenarioError with every problem of the file, of the overrides, and of the chip, engine
-    and models that they name.
+    and models that they name; a serving scenario is one, too.
     """
+    checker, path = _read(name_or_path, overrides)
+    return _resolved(checker, path)
+
+
+def load_any(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario | ServeScenario:
+    """Return the scenario, of a grid of points or of serving, of this name or path.
+
+    Raises ScenarioError as `load_scenario` does. What has a table `serve` is a serving scenario.
+    """
+    checker, path = _read(name_or_path, overrides)
+    if checker.source.get(("serve",)) is not None:
+        return load_serve(checker, path)
+    return _resolved(checker, path)
+
+
+def _read(name_or_path: str, overrides: Iterable[str]) -> tuple[Checker, Path]:
     try:
         path = find_file(name_or_path, named_files(scenario_dirs()), what="scenario")
         source = read_toml(path, file=display(path))
@@ -67,15 +79,7 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
     source, problems = apply_overrides(source, overrides)
     checker = Checker(source)
     checker.problems.extend(problems)
-    return _resolved(checker, path)
-
-
-def find_model(name_or_path: str) -> Model:
-    """Return the model of this name or path, told like chips and engines if there is none."""
-    known = named_models(model_dirs())
-    if not is_path(name_or_path) and name_or_path not in known:
-        raise ModelError([unknown_name(name_or_path, tuple(known), what="model")])
-    return load_model(name_or_path, search_dirs=model_dirs())
+    return checker, path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +128,7 @@ def _contestant(table: ContestantTable, model: Model) -> Contestant:
         weights=WEIGHT_FORMATS[table.weights],
         kv=KV_FORMATS[table.kv],
         tensor_parallel=table.tensor_parallel,
-        routing=_routing(table.routing or RoutingTable()),
-    )
-
-
-def _routing(table: RoutingTable) -> Routing:
-    return Routing(
-        kind=RoutingKind(table.kind),
-        exponent=table.exponent,
-        counts=None if table.counts is None else tuple(table.counts),
-        draws=table.draws,
+        routing=routing_of(table.routing or RoutingTable()),
     )
 
 
@@ -143,7 +138,7 @@ def _references(checker: Checker, folder: Path) -> _References:
     engine_dirs_ = engine_dirs()
 
     def refer(path: KeyPath, load: Callable[[str], T]) -> T | None:
-        return _referred(checker, path, folder, load)
+        return referred(checker, path, folder, load)
 
     def model(index: int) -> Model | None:
         path: KeyPath = ("contestants", index, "model")
@@ -158,23 +153,3 @@ def _references(checker: Checker, folder: Path) -> _References:
         engine=refer(("engine",), engine) if has_engine else engine(DEFAULT_ENGINE),
         models=tuple(model(index) for index in range(n_contestants)),
     )
-
-
-def _referred(checker: Checker, path: KeyPath, folder: Path, load: Callable[[str], T]) -> T | None:
-    written = checker.source.get(path)
-    if not isinstance(written, str) or not written:
-        return None
-    reference = _from_folder(written, folder, checker.source, path)
-    try:
-        return load(reference)
-    except InputError as error:
-        checker.refer(path, reference, error)
-        return None
-
-
-def _from_folder(written: str, folder: Path, source: TomlSource, path: KeyPath) -> str:
-    """Return `written`, taken from the scenario's folder if it is a path that exists there."""
-    on_command_line = source.mark(path).file is not None
-    if is_path(written) and not on_command_line and (folder / written).exists():
-        return str(folder / written)
-    return written
