@@ -8,6 +8,7 @@ from pydantic import Field
 
 from sim.checking import Checker, Cited, Count, Duration, Table, one_of
 from sim.errors import EngineError, InputError
+from sim.hardware.collective_library import LIBRARIES
 from sim.kernel.engine import (
     AttentionVariant,
     DecodeKernel,
@@ -53,6 +54,7 @@ class _Profile(Table):
     copies_state: bool = False
     router_helpers: Annotated[int, Field(ge=0)] = 0
     vector_kernels: _Vector | None = None
+    collectives: Annotated[str, one_of("collective library", tuple(LIBRARIES))] = "nccl"
 
 
 def available_engines(search_dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ def _engine_of(source: TomlSource, *, name: str) -> Engine:
         copies_state=profile.copies_state,
         router_helpers=profile.router_helpers,
         vector=_vector_of(profile.vector_kernels),
+        collectives=profile.collectives,
     )
 
 

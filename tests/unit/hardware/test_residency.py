@@ -4,9 +4,9 @@ import pytest
 
 from sim.errors import InvariantError
 from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget
-from sim.kernel.kernel import Phase, Segment
+from sim.kernel.kernel import Segment
 from sim.kernel.operators import Traffic
-from tests.unit.hardware.chips import cta, kernel, load, segment
+from tests.unit.hardware.chips import load, segment
 
 ACTIVATIONS, WEIGHTS, KV = Traffic.ACTIVATIONS, Traffic.WEIGHTS, Traffic.KV
 
@@ -16,7 +16,7 @@ def held(name: str, size: int, dirty: int = 0, traffic: Traffic = WEIGHTS) -> Re
 
 
 def l2(*segments: Segment, state: L2State = EMPTY_L2, capacity: int = 1000) -> Residency:
-    return Residency(capacity, kernel([cta(Phase())], segments), state)
+    return Residency(capacity, segments, state)
 
 
 def sizes(residency: Residency) -> dict[str, tuple[int, int]]:
