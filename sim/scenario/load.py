@@ -10,6 +10,7 @@ from sim.errors import InputError, ModelError, ScenarioError
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
+from sim.model.aliases import model_named
 from sim.model.architecture import Model
 from sim.model.importer import load_model
 from sim.resources import (
@@ -71,10 +72,11 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
 
 
 def find_model(name_or_path: str) -> Model:
-    """Return the model of this name or path, told like chips and engines if there is none."""
+    """Return the model of this name, id or path, told like chips and engines if there is none."""
     known = named_models(model_dirs())
-    if not is_path(name_or_path) and name_or_path not in known:
-        raise ModelError([unknown_name(name_or_path, tuple(known), what="model")])
+    name = model_named(name_or_path, model_dirs())
+    if not is_path(name) and name not in known:
+        raise ModelError([unknown_name(name, tuple(known), what="model")])
     return load_model(name_or_path, search_dirs=model_dirs())
 
 
