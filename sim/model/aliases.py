@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from sim.errors import ModelError, Problem
+from sim.errors import InputError, ModelError, Problem
 from sim.resources import by_alias, display, find_alias, named_models
 from sim.toml_source import read_toml
 
@@ -47,7 +47,10 @@ def model_named(name: str, search_dirs: Sequence[Path]) -> str:
 @lru_cache
 def _read(path: Path, changed_ns: int) -> MappingProxyType[str, str]:
     del changed_ns  # the cache forgets a file that was edited
-    source = read_toml(path, file=display(path))
+    try:
+        source = read_toml(path, file=display(path))
+    except InputError as error:
+        raise ModelError(error.problems) from error
     problems = [
         Problem(file=source.file, key=model, message="is no list of ids", expected="texts")
         for model, ids in source.data.items()
