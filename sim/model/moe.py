@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sim.kernel.collective import Op
 from sim.kernel.operators import Tensor
 from sim.model.component import Stateless
-from sim.model.emitter import Emitter, StepShape
+from sim.model.emitter import Emitter
 from sim.model.mlp import DenseMlp, emit_activation
 from sim.model.parameters import PLAIN_BYTES, Experts, Matrix, Parameter, Vector
 from sim.model.routing import check_counts, heaviest_share
@@ -54,14 +54,6 @@ class Moe(Stateless):
     def held_experts(self) -> int:
         """Return how many routed experts lie in this GPU's memory."""
         return self.n_experts if self.local_experts is None else self.local_experts
-
-    def routed_tokens(self, shape: StepShape) -> int:
-        """Return how many tokens a routing draw of this step holds: those of all ranks."""
-        return shape.tokens * self._gathered(shape)
-
-    def _gathered(self, shape: StepShape) -> int:
-        """Return of how many data-parallel ranks the experts see the tokens."""
-        return 1 if self.local_experts is None else shape.data_parallel
 
     @property
     def _expert_hidden(self) -> int:
@@ -146,7 +138,7 @@ class Moe(Stateless):
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append shared experts, router, permutation, both grouped GEMMs and combination.
 
-        Raises ValueError if the routing draw of the emitter, or the number of GPUs, does not fit.
+        Raises ValueError if the routing draw of the emitter does not fit.
         """
         counts = self._local_counts(emitter)
         shared = self._emit_shared(emitter, x)
@@ -165,18 +157,15 @@ class Moe(Stateless):
 
     def _local_counts(self, emitter: Emitter) -> tuple[int, ...]:
         draw, shape = emitter.routing_draw, emitter.shape
-        tokens = self.routed_tokens(shape)
+        tokens = shape.tokens * shape.data_parallel
         check_counts(draw, tokens=tokens, n_experts=self.n_experts, top_k=self.top_k)
         if self.local_experts is None:
             return draw
-        shares, ranks = self.n_experts // self.local_experts, _ranks(shape)
-        if shares != ranks:
-            raise ValueError(f"the experts lie on {shares} GPUs, but the step runs on {ranks}")
-        return heaviest_share(draw, shares)
+        return heaviest_share(draw, self.n_experts // self.local_experts)
 
     def _emit_gather(self, emitter: Emitter, x: Tensor, routing: Tensor) -> tuple[Tensor, Tensor]:
         """Append the all-gather of tokens and their routing; without other ranks, nothing."""
-        ranks = self._gathered(emitter.shape)
+        ranks = emitter.shape.data_parallel
         if ranks == 1:
             return x, routing
         rows = ranks * emitter.shape.tokens
@@ -242,7 +231,7 @@ class Moe(Stateless):
 
         Latent results are widened, those for other ranks scattered, before shared ones are added.
         """
-        if self.latent is None and self._gathered(emitter.shape) == 1:
+        if self.latent is None and emitter.shape.data_parallel == 1:
             return self._emit_combine(emitter, "ffn_out", (*routed, *shared), rows=rows)
         name = "ffn_out" if self.latent is None else "expert_latent_out"
         out = self._emit_scatter(emitter, name, routed, rows=rows)
@@ -264,7 +253,7 @@ class Moe(Stateless):
         self, emitter: Emitter, name: str, routed: tuple[Tensor, ...], *, rows: int
     ) -> Tensor:
         """Append the combination and, if other ranks have tokens here, the reduce-scatter."""
-        ranks = self._gathered(emitter.shape)
+        ranks = emitter.shape.data_parallel
         if ranks == 1:
             return self._emit_combine(emitter, name, routed, rows=rows)
         partial = self._emit_combine(emitter, "partial", routed, rows=rows)
@@ -277,8 +266,8 @@ class Moe(Stateless):
     def _emit_combine(
         self, emitter: Emitter, name: str, reads: tuple[Tensor, ...], *, rows: int
     ) -> Tensor:
-        tokens = self.routed_tokens(emitter.shape)
-        out = emitter.activation(name, self._expert_hidden, rows=tokens)
+        rows_out = emitter.shape.tokens * emitter.shape.data_parallel
+        out = emitter.activation(name, self._expert_hidden, rows=rows_out)
         values = out.size_bytes // PLAIN_BYTES
         emitter.elementwise(
             "combine",
@@ -289,7 +278,3 @@ class Moe(Stateless):
             flop=2 * rows * self._expert_hidden + values * (len(reads) - 2),
         )
         return out
-
-
-def _ranks(shape: StepShape) -> int:
-    return shape.tensor_parallel * shape.data_parallel

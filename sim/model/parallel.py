@@ -30,14 +30,16 @@ from sim.units import ceil_div
 def shard(model: Model, *, tensor: int = 1, expert: int = 1) -> Model:
     """Return the model as each of `tensor` GPUs holds it, its experts spread over `expert` GPUs.
 
-    With `expert` above 1 the routed experts stay whole; they are spread over all GPUs that step
-    together, `tensor` times the data-parallel ranks. Equal layers stay equal. A vocabulary that
-    does not divide is padded. Raises ValueError with everything that cannot be divided.
+    With `expert` above 1 the routed experts stay whole. They are spread over all GPUs that step
+    together: `expert / tensor` data-parallel groups of `tensor` each. Equal layers stay equal. A
+    vocabulary that does not divide is padded. Raises ValueError with everything that cannot be
+    divided.
     """
     if tensor == expert == 1:
         return model
     cut = _Cut(tensor, expert)
     layers = {layer: _layer(cut, layer) for layer in dict.fromkeys(model.layers)}
+    groups = cut.divide("GPUs that share the experts", expert) if expert > 1 else 1
     if expert > 1 and model.moe is None:
         cut.problems.setdefault("it has no experts to spread")
     if cut.problems:
@@ -46,6 +48,8 @@ def shard(model: Model, *, tensor: int = 1, expert: int = 1) -> Model:
         model,
         vocab=ceil_div(model.vocab, tensor),
         layers=tuple(layers[layer] for layer in model.layers),
+        tensor_parallel=tensor,
+        data_parallel=groups,
     )
 
 

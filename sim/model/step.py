@@ -88,8 +88,6 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
     merge_projections: bool,
     routing_draws: Draws = (),
     window_slack: int = 0,
-    tensor_parallel: int = 1,
-    data_parallel: int = 1,
 ) -> StepGraph:
     """Return one forward pass of `batch` sequences with `q_len` new tokens each.
 
@@ -97,10 +95,10 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
     `q_len == 1`, prefill `q_len > 1` after a prefix of `context - q_len` tokens. Layer i takes
     `routing_draws[i % len(routing_draws)]` as tokens per expert if it routes.
 
-    With `tensor_parallel` or `data_parallel` the model is one rank's share
-    (`sim.model.parallel.shard`) and the step is that rank's, its collectives included; a draw holds
-    the tokens of all ranks that share the experts. Raises ValueError for a shape without tokens, a
-    missing draw or one that does not fit.
+    Of a share of a model (`sim.model.parallel.shard`) it is the step of that GPU, its collectives
+    included. Then a draw holds the tokens of all `data_parallel` groups of GPUs that share the
+    experts, `batch * q_len` of each. Raises ValueError for a shape without tokens, a missing draw
+    or one that does not fit.
     """
     shape = StepShape(
         batch=batch,
@@ -110,8 +108,8 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
         kv_format=kv_format,
         merge_projections=merge_projections,
         window_slack=window_slack,
-        tensor_parallel=tensor_parallel,
-        data_parallel=data_parallel,
+        tensor_parallel=model.tensor_parallel,
+        data_parallel=model.data_parallel,
     )
     layers = _layer_blocks(model, shape, routing_draws)
     blocks = (embedding_block(model, shape), *layers, head_block(model, shape))

@@ -85,7 +85,6 @@ class PointRunner:
             kv_format=contestant.kv,
             merge_projections=scenario.engine.merge_projections,
             routing_draws=routing_draws(scenario.seed, contestant, batch),
-            tensor_parallel=contestant.tensor_parallel,
         )
 
 

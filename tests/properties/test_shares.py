@@ -65,7 +65,7 @@ def device(link: LinkSpec, library: str = "nccl") -> Device:
     return Device(gpu=Gpu(spec=chip), engine=engine, memo=Memo(None))
 
 
-def first_layers(model: Model, share: Model, *, batch: int, tensor: int, data: int) -> StepGraph:
+def first_layers(model: Model, share: Model, *, batch: int, data: int = 1) -> StepGraph:
     """Return embedding, two layers and head of a decode step of one rank."""
     draws: tuple[tuple[int, ...], ...] = ()
     if model.moe is not None:
@@ -87,8 +87,6 @@ def first_layers(model: Model, share: Model, *, batch: int, tensor: int, data: i
         kv_format=KV_FORMATS["bf16"],
         merge_projections=True,
         routing_draws=draws,
-        tensor_parallel=tensor,
-        data_parallel=data,
     )
     return StepGraph(shape=graph.shape, blocks=(*graph.blocks[:3], graph.blocks[-1]))
 
@@ -124,7 +122,7 @@ def test_a_shared_step_s_causes_and_bytes_sum(
     switch sums and copies, so with multicast it takes half as much more.
     """
     model = model_of(name)
-    graph = light(first_layers(model, shard(model, tensor=2), batch=batch, tensor=2, data=1))
+    graph = light(first_layers(model, shard(model, tensor=2), batch=batch))
     step = run_step(graph, device(link, library))
     ledger = step.ledger_ps()
     assert set(ledger) == set(CAUSES)
@@ -149,7 +147,7 @@ def test_a_faster_link_makes_no_step_longer(
     """Kernels do not depend on the link, and exchanges never gain by a slower one."""
     model = model_of(name)
     share = shard(model, tensor=tensor)
-    graph = light(first_layers(model, share, batch=batch, tensor=tensor, data=1))
+    graph = light(first_layers(model, share, batch=batch))
     slow = run_step(graph, device(link))
     fields = {f: getattr(link, f) for f in LinkSpec.__dataclass_fields__}
     fast = run_step(graph, device(LinkSpec(**{**fields, "bytes_per_s": 2 * link.bytes_per_s})))
@@ -163,8 +161,8 @@ def test_a_rank_reads_half_of_the_experts_that_all_tokens_hit_or_more(
 ) -> None:
     """It is the rank that the other waits for, and it never reads more than all of them."""
     model = model_of(name)
-    alone = first_layers(model, model, batch=2 * batch, tensor=1, data=1)
-    shared = first_layers(model, shard(model, expert=2), batch=batch, tensor=1, data=2)
+    alone = first_layers(model, model, batch=2 * batch)
+    shared = first_layers(model, shard(model, expert=2), batch=batch, data=2)
     whole, part = (
         sum(experts_read_bytes(op) for _, op in graph.operators() if isinstance(op, GroupedGemm))
         for graph in (alone, shared)

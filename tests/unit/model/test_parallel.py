@@ -123,7 +123,7 @@ def test_the_gpus_arithmetic_sums_to_the_model_s(
     """A share of a step has the same operators, exchanges aside, with half the work or copies."""
     facts = {**shape, "merge_projections": False}
     alone = list(step(model, **facts).operators())
-    shared = list(step(share, tensor_parallel=2, **facts).operators())
+    shared = list(step(share, **facts).operators())
     rest = [(i, op) for i, op in shared if not isinstance(op, Exchange)]
     assert [(i, op.name) for i, op in rest] == [(i, op.name) for i, op in alone]
     groups = copied_groups(model, 2)
@@ -198,7 +198,7 @@ def test_the_shares_of_a_draw_sum_to_its_work(load: Load, step: BuildStep) -> No
         return [op for i, op in graph.operators() if i == 0 and isinstance(op, GroupedGemm)]
 
     whole = grouped(model, draw, batch=32)
-    parts = grouped(share, draw, batch=16, data_parallel=2)
+    parts = grouped(share, draw, batch=16)
     for one, part in zip(whole, parts, strict=True):
         assert part.tokens_per_expert in (draw[:64], draw[64:])
         assert len(part.tokens_per_expert) == 64
@@ -210,7 +210,7 @@ def test_the_shares_of_a_draw_sum_to_its_work(load: Load, step: BuildStep) -> No
 def test_a_dense_layer_is_summed_twice(load: Load, step: BuildStep) -> None:
     """After attention, after the MLP; the embedding is summed, and the logits are gathered."""
     model = load("qwen3-32b")
-    graph = step(shard(model, tensor=2), batch=16, context=100, tensor_parallel=2)
+    graph = step(shard(model, tensor=2), batch=16, context=100)
     stream = all_reduce(16 * 5120 * 2)
     assert exchanges(graph, -1) == [("embedding.all_reduce", stream)]
     assert exchanges(graph, 0) == [("o.all_reduce", stream), ("down.all_reduce", stream)]
@@ -223,7 +223,7 @@ def test_experts_and_shared_experts_are_summed_once(load: Load, step: BuildStep)
     """Columns of the experts or whole experts on two GPUs: one sum behind both."""
     model = load("glm-4.5-air")
     for share in (shard(model, tensor=2), shard(model, tensor=2, expert=2)):
-        graph = step(share, batch=4, tensor_parallel=2)
+        graph = step(share, batch=4)
         names = [name for name, _ in exchanges(graph, 1)]
         assert names == ["o.all_reduce", "moe.all_reduce"]
 
@@ -232,7 +232,7 @@ def test_data_parallel_ranks_gather_tokens_and_scatter_results(load: Load, step:
     """Hidden states and the choice (8 x 8 bytes) go to all; nothing else is exchanged."""
     share = shard(load("qwen3-30b-a3b"), expert=2)
     draw = draw_routing("balanced", tokens=32, n_experts=128, top_k=8, rng=np.random.default_rng(0))
-    graph = step(share, batch=16, context=100, data_parallel=2, routing_draws=(draw,))
+    graph = step(share, batch=16, context=100, routing_draws=(draw,))
     sizes = [(name, what.op, what.size_bytes) for name, what in exchanges(graph, 3)]
     assert sizes == [
         ("experts.all_gather", Op.ALL_GATHER, 32 * (2048 * 2 + 8 * 8)),
@@ -249,14 +249,17 @@ def test_latent_experts_exchange_narrow_vectors(load: Load, step: BuildStep) -> 
     rng = np.random.default_rng(0)
     n_experts = model.moe.n_experts
     draw = draw_routing("uniform", tokens=tokens, n_experts=n_experts, top_k=top_k, rng=rng)
-    graph = step(shard(model, expert=2), batch=4, data_parallel=2, routing_draws=(draw,))
+    graph = step(shard(model, expert=2), batch=4, routing_draws=(draw,))
     gather, scatter = (what.size_bytes for _, what in exchanges(graph)[:2])
     assert (gather, scatter) == (tokens * (1024 * 2 + top_k * 8), tokens * 1024 * 2)
 
 
-def test_replicas_of_a_dense_model_exchange_nothing(load: Load, step: BuildStep) -> None:
-    """Data-parallel ranks meet at the experts only."""
-    assert exchanges(step(load("qwen3-32b"), data_parallel=2)) == []
+def test_a_share_knows_who_steps_with_it(load: Load) -> None:
+    """Experts on eight GPUs of which two divide a model: four groups."""
+    share = shard(load("qwen3-30b-a3b"), tensor=2, expert=8)
+    assert (share.tensor_parallel, share.data_parallel) == (2, 4)
+    halves = shard(load("qwen3-32b"), tensor=2)
+    assert (halves.tensor_parallel, halves.data_parallel) == (2, 1)
 
 
 def test_every_activation_of_a_share_is_made_before_it_is_read(
@@ -264,17 +267,16 @@ def test_every_activation_of_a_share_is_made_before_it_is_read(
 ) -> None:
     """The exchanges stand where the graph of the whole model has its sums."""
     made: set[str] = set()
-    for _, operator in step(share, tensor_parallel=2).operators():
+    for _, operator in step(share).operators():
         for tensor in operator.reads():
             if tensor.traffic == "activations":
                 assert tensor.name in made, operator.name
         made.update(tensor.name for tensor in operator.writes())
 
 
-def test_one_rank_changes_no_operator(load: Load, step: BuildStep) -> None:
-    """A step on one GPU is what it was before there were several."""
-    model = load("qwen3-30b-a3b")
-    assert step(model, tensor_parallel=1, data_parallel=1) == step(model)
+def test_a_whole_model_exchanges_nothing(model: Model, step: BuildStep) -> None:
+    """On one GPU nothing is sent."""
+    assert exchanges(step(model)) == []
 
 
 def test_everything_that_does_not_divide_is_told(load: Load) -> None:
@@ -299,6 +301,7 @@ def test_only_these_models_cannot_be_halved(load: Load, name: str) -> None:
         ("rwkv7-g1-7.2b", {"tensor": 2}, "no engine divides its Rwkv7Mixer"),
         ("qwen3-32b", {"expert": 2}, "it has no experts to spread"),
         ("qwen3-30b-a3b", {"expert": 3}, "3 does not divide 128 experts"),
+        ("qwen3-30b-a3b", {"tensor": 4, "expert": 2}, "4 does not divide 2 GPUs that share the"),
         ("qwen3-32b", {"tensor": 0}, r"tensor \(= 0\) must be at least 1"),
     ],
 )
@@ -310,17 +313,11 @@ def test_what_cannot_be_shared_is_refused(
         shard(load(name), **share)
 
 
-def test_a_step_on_other_gpus_than_the_experts_is_refused(load: Load, step: BuildStep) -> None:
-    """Experts spread over two GPUs, a step of one."""
-    with pytest.raises(ValueError, match="the experts lie on 2 GPUs, but the step runs on 1"):
-        step(shard(load("qwen3-30b-a3b"), expert=2))
-
-
 def test_a_draw_holds_the_tokens_of_all_ranks(load: Load, step: BuildStep) -> None:
     """Two ranks of four tokens are eight."""
     share = shard(load("qwen3-30b-a3b"), expert=2)
     with pytest.raises(ValueError, match="not 8 tokens x top-8"):
-        step(share, batch=4, data_parallel=2)
+        step(share, batch=4)
 
 
 @pytest.mark.parametrize("name", ["tensor_parallel", "data_parallel"])

@@ -153,7 +153,6 @@ def step_on(chip: str, name: str, *, tensor: int, batch: int, q_len: int = 1) ->
         weight_format=BF16,
         kv_format=KV_FORMATS["bf16"],
         merge_projections=True,
-        tensor_parallel=tensor,
     )
     gpu = Gpu(spec=load_chip(chip, chip_dirs()))
     engine = load_engine("vllm", engine_dirs())
@@ -194,7 +193,6 @@ def test_a_step_with_experts_on_two_gpus_sums() -> None:
         kv_format=KV_FORMATS["bf16"],
         merge_projections=True,
         routing_draws=(draw,),
-        data_parallel=2,
     )
     step = run_step(graph, device(load_chip("RTXPRO6000", chip_dirs())))
     ledger = step.ledger_ps()
