@@ -5,6 +5,7 @@ carries them inside it, under `_data/`. Folders of the same names in the current
 searched first, so that a person's own chip or scenario needs no installation.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +16,9 @@ DataKind = Literal["hardware_specs", "scenarios"]
 
 _PACKAGE: Final = Path(__file__).resolve().parent
 _SHOWN_NAMES: Final = 12
+
+TRACE_SUFFIXES: Final = (".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
+MEASURED_FILES: Final = ("requests.jsonl", "requests.jsonl.gz", "meta.json")
 
 
 def data_dirs(kind: DataKind, *, package: Path = _PACKAGE) -> tuple[Path, ...]:
@@ -46,6 +50,11 @@ def model_dirs() -> tuple[Path, ...]:
     return _below("models")
 
 
+def trace_dirs() -> tuple[Path, ...]:
+    """Return the folders that hold traces of requests."""
+    return _below("traces")
+
+
 def named_files(dirs: Iterable[Path]) -> dict[str, Path]:
     """Return the TOML files of `dirs` by their stem, sorted; the first folder wins."""
     found: dict[str, Path] = {}
@@ -62,6 +71,61 @@ def named_models(dirs: Iterable[Path]) -> dict[str, Path]:
         for path in folder.glob("*/config.json"):
             found.setdefault(path.parent.name, path)
     return dict(sorted(found.items()))
+
+
+def named_traces(dirs: Iterable[Path]) -> dict[str, Path]:
+    """Return the traces of `dirs` by name, sorted; the first folder wins.
+
+    A trace is a file with one of `TRACE_SUFFIXES`, or a folder with the `requests.jsonl` of a
+    measured run.
+    """
+    found: dict[str, Path] = {}
+    for folder in dirs:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and any((path / name).is_file() for name in MEASURED_FILES):
+                found.setdefault(path.name, path)
+            elif path.is_file() and path.name.endswith(TRACE_SUFFIXES):
+                found.setdefault(trace_name(path), path)
+    return dict(sorted(found.items()))
+
+
+def trace_name(path: Path) -> str:
+    """Return the name of a trace file: its own without suffix, or its folder's if measured.
+
+    >>> trace_name(Path("traces/azure2023_code.csv.gz"))
+    'azure2023_code'
+    >>> trace_name(Path("vllm_run/requests.jsonl"))
+    'vllm_run'
+    """
+    if path.name in MEASURED_FILES:
+        return path.resolve().parent.name
+    suffix = next((end for end in TRACE_SUFFIXES if path.name.endswith(end)), "")
+    return path.name.removesuffix(suffix)
+
+
+def find_trace(name_or_path: str, dirs: Iterable[Path]) -> Path:
+    """Return the file or folder that `name_or_path` means: a trace of `dirs`, or a path.
+
+    Raises InputError with one Problem, whose file is `name_or_path` itself, if there is none.
+    """
+    known = named_traces(dirs)
+    if name_or_path in known:
+        return known[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if os.path.exists(path):  # unlike Path.exists() also for a name that is too long
+        return path
+    if name_or_path.endswith(TRACE_SUFFIXES) or is_path(name_or_path):
+        raise InputError([missing_file(path, shown=name_or_path)])
+    raise InputError([unknown_name(name_or_path, tuple(known), what="trace")])
+
+
+def missing_file(path: Path, *, shown: str) -> Problem:
+    """Return the Problem that there is no `path`, with the nearest name beside it."""
+    try:
+        beside = sorted(other.name for other in path.parent.iterdir())
+    except OSError:
+        beside = []
+    return Problem(file=shown, message="no such file", nearest=nearest(path.name, beside))
 
 
 def is_path(name_or_path: str) -> bool:

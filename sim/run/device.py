@@ -113,19 +113,19 @@ class Device:
 
 
 def warm_activations(op: Operator, l2_bytes: int) -> L2State:
-    """Return the L2 state in which the activations that `op` reads were just written."""
-    state: list[Resident] = []
+    """Return the L2 state in which the activations that `op` reads were just written.
+
+    Parts of one tensor (the queries of several groups of sequences) lie side by side.
+    """
+    sizes: dict[str, int] = {}
     room = l2_bytes
     for tensor in op.reads():
         size = min(tensor.size_bytes, room)
         if tensor.traffic is Traffic.ACTIVATIONS and size:
             room -= size
-            state.append(
-                Resident(
-                    name=tensor.name,
-                    traffic=tensor.traffic,
-                    resident_bytes=size,
-                    dirty_bytes=0,
-                )
-            )
+            sizes[tensor.name] = sizes.get(tensor.name, 0) + size
+    state = (
+        Resident(name=name, traffic=Traffic.ACTIVATIONS, resident_bytes=size, dirty_bytes=0)
+        for name, size in sizes.items()
+    )
     return tuple(state) or EMPTY_L2

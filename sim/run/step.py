@@ -177,7 +177,7 @@ def _run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tu
             total.add(exchanged)
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
-            total.add(_summed(kernel, run))
+            total.add(summed(kernel, run))
             l2 = run.l2
         l2 = forget(l2, alive)
     return sums, l2
@@ -219,7 +219,8 @@ def alive_after(operators: Sequence[Operator]) -> list[frozenset[str]]:
     return alive[::-1]
 
 
-def _summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
+def summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
+    """Return one run of one kernel as a sum."""
     traffic: Counter[TrafficKey] = Counter()
     columns = (
         ("l2", "read", run.asked_bytes),

@@ -36,7 +36,8 @@ class ServeConfig:
     `sim.serving.router.ROUTERS`. `prefill_replicas` above 0 sets that many of the `replicas` aside
     for prompts; the others decode (disaggregation). `kv_blocks` overrides the blocks that fit on
     the chip. `preemption` is "recompute" or "swap". `data_parallel` ranks of a replica step
-    together, as the ranks of an expert-parallel model do.
+    together, as the ranks of an expert-parallel model do. With `async_scheduling` a step is planned
+    while the one before runs.
     """
 
     policy: str = "chunked_prefill"
@@ -54,4 +55,5 @@ class ServeConfig:
     kv_blocks: int | None = None
     enable_prefix_caching: bool = True
     preemption: str = "recompute"
+    async_scheduling: bool = True
     speculation: Speculation | None = None

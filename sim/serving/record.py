@@ -6,6 +6,9 @@ Times are ps since the start of the trace. Arrays of a log have one entry per st
 from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
+
+Integers: TypeAlias = "array[int]"
 
 
 class Outcome(StrEnum):
@@ -59,16 +62,16 @@ class ReplicaLog:
     role: str = ""
     gpus: int = 1
     kv_blocks_total: int = 0
-    start_ps: array[int] = field(default_factory=lambda: array("q"))
-    end_ps: array[int] = field(default_factory=lambda: array("q"))
-    decodes: array[int] = field(default_factory=lambda: array("q"))
-    prefill_tokens: array[int] = field(default_factory=lambda: array("q"))
-    generated: array[int] = field(default_factory=lambda: array("q"))
-    running: array[int] = field(default_factory=lambda: array("q"))
-    waiting: array[int] = field(default_factory=lambda: array("q"))
-    kv_blocks: array[int] = field(default_factory=lambda: array("q"))
-    hbm_bytes: array[int] = field(default_factory=lambda: array("q"))
-    flop: array[int] = field(default_factory=lambda: array("q"))
+    start_ps: Integers = field(default_factory=lambda: array("q"))
+    end_ps: Integers = field(default_factory=lambda: array("q"))
+    decodes: Integers = field(default_factory=lambda: array("q"))
+    prefill_tokens: Integers = field(default_factory=lambda: array("q"))
+    generated: Integers = field(default_factory=lambda: array("q"))
+    running: Integers = field(default_factory=lambda: array("q"))
+    waiting: Integers = field(default_factory=lambda: array("q"))
+    kv_blocks: Integers = field(default_factory=lambda: array("q"))
+    hbm_bytes: Integers = field(default_factory=lambda: array("q"))
+    flop: Integers = field(default_factory=lambda: array("q"))
     ledger_at: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
 

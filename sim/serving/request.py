@@ -24,8 +24,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredSettings:
-    """The settings that a measured run states about itself; None where it does not."""
+    """The settings that a measured run states about itself; None where it does not.
 
+    `kv_blocks` are as stated: with data parallel ranks, vLLM counts those of one rank.
+    """
+
+    model: str | None = None
+    engine_version: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    kv_cache_dtype: str | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     max_model_len: int | None = None
@@ -33,6 +41,8 @@ class MeasuredSettings:
     kv_blocks: int | None = None
     gpu_memory_utilization: float | None = None
     enable_prefix_caching: bool | None = None
+    enable_chunked_prefill: bool | None = None
+    async_scheduling: bool | None = None
     tensor_parallel: int | None = None
     data_parallel: int | None = None
     expert_parallel: bool | None = None
@@ -40,10 +50,16 @@ class MeasuredSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredTimes:
-    """When a real server answered, in ps on the clock of the trace."""
+    """When a real server answered each request, in ps on the clock of the trace.
+
+    `queued_ps` is when its engine took the request from the front end, between two steps, and
+    `scheduled_ps` when it first put it into a batch; empty if it did not tell.
+    """
 
     first_token_ps: tuple[int, ...]
     last_token_ps: tuple[int, ...]
+    queued_ps: tuple[int, ...] = ()
+    scheduled_ps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

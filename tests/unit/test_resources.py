@@ -13,10 +13,13 @@ from sim.resources import (
     engine_dirs,
     expected_names,
     find_file,
+    find_trace,
     model_dirs,
     named_files,
     named_models,
+    named_traces,
     scenario_dirs,
+    trace_dirs,
 )
 
 
@@ -35,6 +38,7 @@ def test_a_checkout_has_its_data_beside_the_package(here: Path) -> None:
     assert "moe_vs_dense" in named_files(scenario_dirs())
     assert "cuda_graph" in named_files(engine_dirs())
     assert "llama-3.1-8b" in named_models(model_dirs())
+    assert "azure2023_code" in named_traces(trace_dirs())
 
 
 def test_an_installed_package_has_its_data_inside(here: Path, tmp_path: Path) -> None:
@@ -98,3 +102,58 @@ def test_a_path_is_shown_as_a_person_would_write_it(here: Path, tmp_path: Path) 
     """Relative below the current folder, as it is elsewhere."""
     assert display(here / "a" / "b.toml") == "a/b.toml"
     assert display(tmp_path / "b.toml") == str(tmp_path / "b.toml")
+
+
+@pytest.fixture
+def traces(here: Path) -> Path:
+    """Make a folder with a trace of each kind, and two things that are none."""
+    folder = here / "scenarios" / "traces"
+    for name in ("run/requests.jsonl", "packed_run/requests.jsonl.gz", "notes/x.txt"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("")
+    for name in ("chat.csv", "chat.jsonl", "code.csv.gz", "README.md"):
+        (folder / name).write_text("")
+    return folder
+
+
+def test_a_trace_is_named_by_its_file_or_by_the_folder_of_its_run(traces: Path) -> None:
+    """Of two files with the same name the first by suffix wins."""
+    assert named_traces([traces]) == {
+        "chat": traces / "chat.csv",
+        "code": traces / "code.csv.gz",
+        "packed_run": traces / "packed_run",
+        "run": traces / "run",
+    }
+    assert traces in trace_dirs()
+
+
+def test_a_trace_is_found_by_name_and_by_path(traces: Path, here: Path) -> None:
+    """A folder in the current one is found as well, after the names."""
+    (here / "mine").mkdir()
+    (here / "mine" / "requests.jsonl").write_text("")
+    assert find_trace("code", [traces]) == traces / "code.csv.gz"
+    assert find_trace("mine", [traces]) == Path("mine")
+    assert find_trace(str(traces / "run"), []) == traces / "run"
+    assert find_trace("mine/requests.jsonl", []) == Path("mine/requests.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "cod",
+            "cod: unknown trace (expected a path or one of chat, code, packed_run, run; "
+            "did you mean 'code'?)",
+        ),
+        ("cod.csv.gz", "cod.csv.gz: no such file"),
+        (
+            "scenarios/traces/chat.cvs",
+            "scenarios/traces/chat.cvs: no such file (did you mean 'chat.csv'?)",
+        ),
+    ],
+)
+def test_what_means_no_trace_is_a_problem(traces: Path, name: str, message: str) -> None:
+    """A bare name is misspelt, a path is missing."""
+    with pytest.raises(InputError) as caught:
+        find_trace(name, [traces])
+    assert str(caught.value) == message

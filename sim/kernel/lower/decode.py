@@ -35,6 +35,15 @@ def lower_decode(
     op: Attention, target: Target, engine: Engine, *, split_kv: bool
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one decode attention: helpers, the attention itself, the merge."""
+    split = decode_splits(op, target, engine, split_kv=split_kv)
+    main = decode_kernel(op, target, engine, split, merges=split > 1)
+    return around_decode(op, main, split, target, engine)
+
+
+def decode_splits(op: Attention, target: Target, engine: Engine, *, split_kv: bool) -> int:
+    """Return into how many parts the context of every sequence is cut."""
+    if not split_kv:
+        return 1
     tile = decode_tile(op, target, engine.decode)
     tiles = op.batch * op.n_q_heads * op.q_len // tile.heads
     blocks = ceil_div(visible_tokens(op), tile.keys)
@@ -42,16 +51,35 @@ def lower_decode(
     slots = 1 if target.bulk_copy else 2
     if engine.decode is DecodeKernel.VECTOR:
         slots = tile.ctas_per_sm
-    split = choose_splits(tiles, blocks, target.sm_count * slots) if split_kv else 1
-    split = min(split, engine.decode_splits)
-    merges = split > 1 and not tile.merges_inside
-    partial_bytes = op.batch * op.n_q_heads * op.q_len * (op.v_dim + 1) * 4 * split
-    out = partials(partial_bytes) if merges else segment_of(op.out)
-    main = _attention(op, target, tile, out, split)
+    return min(choose_splits(tiles, blocks, target.sm_count * slots), engine.decode_splits)
+
+
+def decode_kernel(
+    op: Attention, target: Target, engine: Engine, split: int, *, merges: bool
+) -> Kernel:
+    """Return the attention itself; with `merges` it leaves partial results where a kernel merges.
+
+    Its segments are the cache, the queries and the output, in this order.
+    """
+    tile = decode_tile(op, target, engine.decode)
+    outside = merges and not tile.merges_inside
+    out = partials(_partial_bytes(op, split)) if outside else segment_of(op.out)
+    return _attention(op, target, tile, out, split)
+
+
+def _partial_bytes(op: Attention, split: int) -> int:
+    return op.batch * op.n_q_heads * op.q_len * (op.v_dim + 1) * 4 * split
+
+
+def around_decode(
+    op: Attention, main: Kernel, split: int, target: Target, engine: Engine
+) -> tuple[Kernel, ...]:
+    """Return the attention with the small kernels before and behind it."""
+    merges = split > 1 and not decode_tile(op, target, engine.decode).merges_inside
     before = tuple(_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
     in_turn = engine.decode is DecodeKernel.FLASH_ATTENTION and not target.bulk_copy
     trips = split + _MERGE_IN_TURN_ROUND_TRIPS if in_turn else _MERGE_ROUND_TRIPS
-    after = (combine(op, out, split, trips),) if merges else ()
+    after = (combine(op, main.segments[2], split, trips),) if merges else ()
     if target.bulk_copy and engine.decode_helpers and not merges:
         # A merge that is launched whatever the scheduler decides, and finds nothing to merge.
         after = (_helper(op, "no_merge"),)

@@ -12,12 +12,13 @@ which the heads of its group read one after the other, or together as far as the
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sim.kernel.engine import DecodeKernel, Engine, PrefillKernel
+from sim.kernel.engine import AttentionVariant, DecodeKernel, Engine, PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.decode import lower_decode, visible_tokens
 from sim.kernel.lower.gemm import segment_of
 from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP, lower_prefill
 from sim.kernel.lower.prefill_tiles import Tile, tile_of
+from sim.kernel.lower.ragged import joined, lower_ragged, moved, one_of_each
 from sim.kernel.operators import Attention, MixedAttention
 from sim.kernel.target import Target
 from sim.kernel.work import operator_flop
@@ -49,13 +50,17 @@ class _Grid:
 
 def lower_mixed(op: MixedAttention, target: Target, engine: Engine) -> tuple[Kernel, ...]:
     """Return the kernel of all parts, or the kernels of each where an engine runs them apart."""
+    split_kv = engine.attention is AttentionVariant.FLASH_DECODING
     prefills = [part for part in op.attentions if part.q_len > 1]
     decodes = [part for part in op.attentions if part.q_len == 1]
-    if _runs_together(target, engine) and len(prefills) == 1 and decodes:
-        return (_together(op, prefills[0], decodes, target),)
-    kernels = [lower_prefill(part, target, engine.prefill) for part in prefills]
-    for part in decodes:
-        kernels += lower_decode(part, target, engine, split_kv=True)
+    if _runs_together(target, engine) and prefills and decodes:
+        return (_together(op, prefills, decodes, target),)
+    chunks = [lower_prefill(part, target, engine.prefill) for part in prefills]
+    kernels = [joined(chunks)] if len(chunks) > 1 else chunks
+    if len(decodes) > 1:
+        kernels += lower_ragged(decodes, target, engine, split_kv=split_kv)
+    for part in decodes if len(decodes) == 1 else ():
+        kernels += lower_decode(part, target, engine, split_kv=split_kv)
     return tuple(replace(kernel, operator=op.name) for kernel in kernels)
 
 
@@ -68,10 +73,11 @@ def _runs_together(target: Target, engine: Engine) -> bool:
 
 
 def _together(
-    op: MixedAttention, prefill: Attention, decodes: list[Attention], target: Target
+    op: MixedAttention, prefills: list[Attention], decodes: list[Attention], target: Target
 ) -> Kernel:
-    chunk = lower_prefill(prefill, target, PrefillKernel.FLASH_ATTENTION, most_turns=1)
-    grid = _grid(prefill, decodes, target)
+    fa2 = PrefillKernel.FLASH_ATTENTION
+    chunk = joined([lower_prefill(part, target, fa2, most_turns=1) for part in prefills])
+    grid = _grid(max(prefills, key=lambda part: part.q_len), decodes, target)
     segments = list(chunk.segments)
     first = []
     for part in decodes:
@@ -82,12 +88,13 @@ def _together(
         of_chunk = (replace(k, count=_share(k.count, turn, grid.turns)) for k in chunk.kinds)
         kinds += [kind for kind in of_chunk if kind.count]
         kinds += [_walks(part, grid, turn, at) for part, at in zip(decodes, first, strict=True)]
+    together, places = one_of_each(segments)
     return replace(
         chunk,
         name="flash_mixed",
         operator=op.name,
-        kinds=tuple(kinds),
-        segments=tuple(segments),
+        kinds=tuple(moved(kind, places) for kind in kinds),
+        segments=together,
         flop=operator_flop(op),
     )
 

@@ -1,0 +1,184 @@
+"""The device runs that a serving run asks for: parts of steps, as columns of numbers.
+
+A step falls into what sees tokens (projections, norms, experts: depends on the number of rows),
+what sees sequences (attention, recurrences) and the head (a row per sequence). Each part is run on
+the device alone, what it reads fresh in L2, and remembered.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+
+from sim.kernel.engine import DecodeKernel, PrefillKernel
+from sim.kernel.lower.fusion import fuse
+from sim.kernel.operators import Operator
+from sim.measure.causes import CAUSES
+from sim.model.architecture import Model
+from sim.model.mixed import Group, StepFormats, build_mixed_step, token_wise_names
+from sim.model.step import Draws, StepGraph
+from sim.run.device import Device, warm_activations
+from sim.run.memo import key_of
+from sim.run.step import OperatorSum, host_ps, launch_gap_ps, live_out, run_step, summed
+from sim.serving.step_cost import COLUMNS, Columns
+
+_COARSER: Final = Fraction(4)
+# A few tokens of context: nothing that token-wise operators would notice.
+_SHORT: Final = 64
+
+
+@dataclass(slots=True, kw_only=True)
+class ServeDevice:
+    """One rank of one replica: its device, its share of the model, its formats.
+
+    `draws` gives the routing of a number of tokens.
+    """
+
+    device: Device
+    model: Model
+    formats: StepFormats
+    draws: Callable[[int], Draws]
+    _runs: dict[object, Columns] = field(default_factory=dict)
+    _question: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Hash what all runs share."""
+        device = self.device
+        self._question = key_of(
+            device.gpu.fingerprint(), device.engine, self.model, self.formats, self.draws(_SHORT)
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Tell whether a chunk and decodes share one attention kernel."""
+        engine, target = self.device.engine, self.device.gpu.target()
+        return (
+            engine.prefill is PrefillKernel.FLASH_ATTENTION
+            and engine.decode is DecodeKernel.FLASH_ATTENTION
+            and not target.bulk_copy
+        )
+
+    def host(self, sequences: int) -> Columns:
+        """Return what the host adds to a step."""
+        columns = np.zeros(len(COLUMNS))
+        columns[COLUMNS.index("host")] = host_ps(self.device.engine, sequences)
+        return columns
+
+    def tokens(self, rows: int, form: str) -> Columns:
+        """Return the token-wise operators of `rows` tokens; `form` is decode, prefill or mixed."""
+        groups = {
+            "decode": [Group(count=1, q_len=1, context=_SHORT)],
+            "prefill": [Group(count=1, q_len=2, context=_SHORT)],
+            "mixed": [
+                Group(count=1, q_len=1, context=_SHORT),
+                Group(count=1, q_len=2, context=_SHORT),
+            ],
+        }[form]
+        padded = max(rows, sum(group.tokens for group in groups))
+        return self._remembered(("tokens", padded, form), lambda: self._tokens(groups, padded))
+
+    def _tokens(self, groups: Sequence[Group], rows: int) -> Columns:
+        graph = self._graph(groups, rows)
+        seen = token_wise_names(self.model, groups, self.formats)
+        step = run_step(replace(graph, blocks=graph.blocks[:-1]), self.device)
+        return self._columns(op for name, op in step.operators.items() if _among(name, seen))
+
+    def head(self, rows: int) -> Columns:
+        """Return the head of `rows` sequences."""
+        return self._remembered(("head", rows), lambda: self._head(rows))
+
+    def _head(self, rows: int) -> Columns:
+        graph = self._graph([Group(count=rows, q_len=1, context=_SHORT)], rows)
+        step = run_step(replace(graph, blocks=graph.blocks[-1:]), self.device)
+        return self._columns(step.operators.values())
+
+    def sequences(
+        self, groups: tuple[Group, ...], *, beside: bool = False, rough: bool = False
+    ) -> Columns:
+        """Return the operators that see sequences.
+
+        `beside` is how they are beside the others (decodes beside prompts, or the reverse); `rough`
+        simulates larger requests, which changes a kernel by 1 to 3 % and takes a third of the time.
+        """
+        question = ("sequences", groups, beside, rough)
+        device = self._rough() if rough else self.device
+        return self._remembered(question, lambda: self._sequences(groups, device, beside=beside))
+
+    def _sequences(self, groups: tuple[Group, ...], device: Device, *, beside: bool) -> Columns:
+        graph = self._graph(groups, None)
+        other = Group(count=1, q_len=1 if groups[0].q_len > 1 else 2, context=_SHORT)
+        forms = (*groups, other) if beside else groups
+        elsewhere = token_wise_names(self.model, forms, self.formats)
+        times = Counter(id(block.operators) for block in graph.blocks[:-1])
+        blocks = {id(block.operators): block for block in graph.blocks[:-1]}
+        outlives = live_out(graph)
+        total = np.zeros(len(COLUMNS))
+        for kind, block in blocks.items():
+            fused = fuse(block.operators, device.engine.fusions, outlives)
+            alone = (op for op in fused if not _among(op.name, elsewhere))
+            total += times[kind] * self._columns(_runs_alone(alone, device))
+        return total
+
+    def whole(self, groups: tuple[Group, ...], rows: int) -> Columns:
+        """Return a whole step of exactly these groups, run as one."""
+        return self._remembered(("whole", groups, rows), lambda: self._whole(groups, rows))
+
+    def _whole(self, groups: tuple[Group, ...], rows: int) -> Columns:
+        step = run_step(self._graph(groups, rows), self.device)
+        sequences = sum(group.count for group in groups)
+        return self._columns(step.operators.values()) + self.host(sequences)
+
+    def _graph(self, groups: Sequence[Group], rows: int | None) -> StepGraph:
+        tokens = sum(group.tokens for group in groups) if rows is None else rows
+        return build_mixed_step(
+            self.model,
+            groups,
+            self.formats,
+            padded_tokens=rows,
+            draws=self.draws(tokens),
+        )
+
+    def _rough(self) -> Device:
+        gpu = self.device.gpu
+        return replace(self.device, gpu=replace(gpu, granule_scale=gpu.granule_scale * _COARSER))
+
+    def _columns(self, operators: Iterable[OperatorSum]) -> Columns:
+        """Return operators as picoseconds by cause, HBM bytes and FLOP."""
+        sms = self.device.gpu.spec.sm_count
+        gap = launch_gap_ps(self.device)
+        causes: Counter[str] = Counter()
+        hbm = flop = 0
+        for op in operators:
+            causes.update(op.sm_ps)
+            causes["launch"] += op.runs * gap * sms
+            hbm += sum(size for (_, level, _), size in op.traffic.items() if level == "hbm")
+            flop += op.flop
+        return np.array([*(causes[cause] / sms for cause in CAUSES), hbm, flop], dtype=float)
+
+    def _remembered(self, question: object, answer: Callable[[], Columns]) -> Columns:
+        if question not in self._runs:
+            key = key_of("serve", self._question, question)
+            known = self.device.memo.get(key)
+            if not isinstance(known, np.ndarray):
+                known = answer()
+                self.device.memo.put(key, known)
+            self._runs[question] = known
+        return self._runs[question]
+
+
+def _among(name: str, names: frozenset[str]) -> bool:
+    """Tell whether an operator, or all that were fused into it, are among `names`."""
+    return name in names or all(part in names for part in name.split("+"))
+
+
+def _runs_alone(operators: Iterable[Operator], device: Device) -> Iterator[OperatorSum]:
+    """Yield runs of operators, what each reads fresh in L2."""
+    for op in operators:
+        l2 = warm_activations(op, device.gpu.spec.l2_bytes)
+        for kernel in device.tune(op):
+            run = device.run(kernel, l2)
+            yield summed(kernel, run)
+            l2 = run.l2

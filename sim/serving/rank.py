@@ -1,0 +1,161 @@
+"""One rank of a replica: its scheduler, its log, and the charging of its steps to requests.
+
+All decodes of a step share its ledger, so a rank keeps running sums of what a decoding sequence is
+charged, and a sequence's ledger is the difference of two of them. Prompts are few and are charged
+one by one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from sim.errors import InvariantError
+from sim.serving.record import ReplicaLog
+from sim.serving.scheduler import Batch, Scheduler
+from sim.serving.sequence import CAUSE_AT, N_REQUEST_CAUSES, Ledger, ServedSequence
+from sim.serving.step_cost import N_CAUSES, BatchShape, Chunk, Price, StepCost
+from sim.units import PS_PER_S
+
+_INTERFERENCE: Final = CAUSE_AT["interference"]
+_LINK: Final = CAUSE_AT["link"]
+_WAITING_FOR_RANKS: Final = CAUSE_AT["link_latency"]
+_HOST: Final = CAUSE_AT["host"]
+_SAMPLE_PS: Final = PS_PER_S
+
+
+@dataclass(slots=True, kw_only=True)
+class Rank:
+    """A scheduler with its log; `sums` are what a sequence that decodes all along is charged."""
+
+    scheduler: Scheduler
+    cost: StepCost
+    log: ReplicaLog
+    sums: Ledger = field(default_factory=lambda: np.zeros(N_REQUEST_CAUSES, dtype=np.int64))
+    _steps: Ledger = field(default_factory=lambda: np.zeros(N_CAUSES, dtype=np.int64))
+    _sampled_ps: int = 0
+    _ended_ps: int = 0
+
+    def begin(self, batch: Batch, start_ps: int) -> None:
+        """Charge the waiting that ends when a batch starts."""
+        self.sums[_HOST] += start_ps - self._ended_ps
+        scheduler = self.scheduler
+        thrown_out, scheduler.preempted = scheduler.preempted, []
+        for sequence in thrown_out:
+            self._settle(sequence, start_ps)
+            sequence.waits_for = "preempted"
+        for sequence in batch.joined:
+            sequence.charge(sequence.waits_for, start_ps)
+            sequence.past = self.sums.copy()
+        for sequence, _ in batch.chunks:
+            if sequence.record.scheduled_ps is None:
+                sequence.record.scheduled_ps = start_ps
+            sequence.charge(sequence.waits_for, start_ps)
+            sequence.waits_for = "prefill_wait"
+
+    def end(self, batch: Batch, price: Price, swap_ps: int, start_ps: int, end_ps: int) -> None:
+        """Charge a step, `swap_ps` of which was copying over the host link, and close it."""
+        ledger = np.zeros(N_CAUSES, dtype=np.int64) + price.ledger_ps
+        ledger[_LINK] += swap_ps
+        ledger[_WAITING_FOR_RANKS] += end_ps - start_ps - price.time_ps - swap_ps
+        self._steps += ledger
+        self._charge_decodes(batch, ledger, end_ps - start_ps)
+        for sequence, tokens in batch.chunks:
+            self._charge_prompt(batch, sequence, tokens, ledger, end_ps)
+        self._ended_ps = end_ps
+        for sequence in batch.first:
+            self._give_first(sequence, end_ps)
+        for sequence in batch.last:
+            self._settle(sequence, end_ps)
+        self._write_log(batch, price, start_ps, end_ps)
+
+    def _charge_decodes(self, batch: Batch, ledger: Ledger, duration_ps: int) -> None:
+        shape = batch.shape
+        if not shape.decodes:
+            self.sums[_INTERFERENCE] += duration_ps
+        elif not shape.chunks:
+            self.sums[:N_CAUSES] += ledger
+        else:
+            alone = self.cost.price(
+                BatchShape(
+                    decodes=shape.decodes,
+                    context=shape.context,
+                    longest=shape.longest,
+                    decode_tokens=shape.decode_tokens,
+                )
+            )
+            _charge(self.sums, ledger, duration_ps, alone)
+
+    def _charge_prompt(
+        self, batch: Batch, sequence: ServedSequence, tokens: int, ledger: Ledger, end_ps: int
+    ) -> None:
+        duration_ps = end_ps - sequence.charged_ps
+        if batch.shape.decodes or len(batch.chunks) > 1:
+            place = next(n for n, (s, _) in enumerate(batch.chunks) if s is sequence)
+            chunk = Chunk(tokens=tokens, context=batch.shape.chunks[place].context)
+            alone = self.cost.price(BatchShape(chunks=(chunk,)))
+            _charge(sequence.causes, ledger, duration_ps, alone)
+        else:
+            sequence.causes[:N_CAUSES] += ledger
+        sequence.charged_ps = end_ps
+
+    def _give_first(self, sequence: ServedSequence, end_ps: int) -> None:
+        record = sequence.record
+        if record.first_token_ps is None and sequence.limit:
+            record.first_token_ps = end_ps
+        sequence.past = self.sums.copy()
+
+    def _settle(self, sequence: ServedSequence, now_ps: int) -> None:
+        """Charge a sequence what the rank's decodes were charged since it began to decode."""
+        if sequence.past is None:
+            return
+        sequence.causes += self.sums - sequence.past
+        sequence.past = None
+        sequence.charged_ps = now_ps
+
+    def _write_log(self, batch: Batch, price: Price, start_ps: int, end_ps: int) -> None:
+        log = self.log
+        log.start_ps.append(start_ps)
+        log.end_ps.append(end_ps)
+        log.decodes.append(batch.shape.decodes)
+        log.prefill_tokens.append(sum(tokens for _, tokens in batch.chunks))
+        log.generated.append(batch.generated)
+        log.running.append(batch.running)
+        log.waiting.append(batch.waiting)
+        log.kv_blocks.append(batch.kv_blocks)
+        log.hbm_bytes.append(price.hbm_bytes)
+        log.flop.append(price.flop)
+        if end_ps >= self._sampled_ps + _SAMPLE_PS:
+            self.sample(end_ps)
+
+    def sample(self, now_ps: int) -> None:
+        """Note the ledger of all steps so far."""
+        if not self.log.ledger_at or self.log.ledger_at[-1][0] < now_ps:
+            self._sampled_ps = now_ps
+            self.log.ledger_at.append((now_ps, tuple(self._steps.tolist())))
+
+    @property
+    def ended_ps(self) -> int:
+        """Return when the last step ended."""
+        return self._ended_ps
+
+
+def finish(sequence: ServedSequence, end_ps: int) -> None:
+    """Close the record of a request; raises InvariantError unless its causes sum to its time."""
+    record = sequence.record
+    record.finished_ps = end_ps
+    record.causes_ps = tuple(sequence.causes.tolist())
+    if sum(record.causes_ps) != end_ps - record.sent_ps:
+        raise InvariantError(
+            f"request {record.index}: causes sum to {sum(record.causes_ps)} ps, "
+            f"but it took {end_ps - record.sent_ps} ps"
+        )
+
+
+def _charge(causes: Ledger, ledger: Ledger, duration_ps: int, alone: Price) -> None:
+    """Charge a step of `ledger`: what it takes alone to its causes, the rest to interference."""
+    if alone.time_ps >= duration_ps:
+        causes[:N_CAUSES] += ledger
+        return
+    causes[:N_CAUSES] += alone.ledger_ps
+    causes[_INTERFERENCE] += duration_ps - alone.time_ps

@@ -1,0 +1,157 @@
+"""A request inside a scheduler, and the pool of sequences that decode in step."""
+
+import heapq
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.measure.causes import REQUEST_CAUSES
+from sim.serving.record import RequestRecord
+from sim.serving.request import Request
+
+Ledger = npt.NDArray[np.int64]
+N_REQUEST_CAUSES = len(REQUEST_CAUSES)
+CAUSE_AT = {cause: number for number, cause in enumerate(REQUEST_CAUSES)}
+
+
+class ServedSequence:
+    """A request on its way: how far it is, and what its time was charged to.
+
+    `target` are the tokens to compute before it decodes (its prompt, after a preemption also what
+    it had given out), `computed` those that are computed or planned. `emitted` counts output tokens
+    that are planned. `charged_ps` is the time up to which `causes` accounts for it. `order` numbers
+    admissions; `limit` is the number of tokens this scheduler makes of it; `waits_for` the cause
+    of the time in which it gets no tokens; `past` the sums of its rank when it began to decode;
+    `run_from` the step whose token began its present run, -1 outside one. A `swapped` sequence has
+    its KV on the host, a `remote` one on another GPU.
+    """
+
+    __slots__ = (
+        "causes",
+        "charged_ps",
+        "computed",
+        "emitted",
+        "ends_at",
+        "limit",
+        "offset",
+        "order",
+        "past",
+        "record",
+        "remote",
+        "request",
+        "run_from",
+        "swapped",
+        "target",
+        "waits_for",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, sent_ps: int, limit: int) -> None:
+        self.request = request
+        self.record = RequestRecord(
+            index=request.index,
+            sent_ps=sent_ps,
+            input_tokens=request.input_tokens,
+            output_tokens=request.output_tokens,
+        )
+        self.limit = limit
+        self.target = request.input_tokens
+        self.computed = 0
+        self.emitted = 0
+        self.order = -1
+        self.offset = 0
+        self.ends_at = 0
+        self.run_from = -1
+        self.remote = False
+        self.swapped = False
+        self.causes: Ledger = np.zeros(N_REQUEST_CAUSES, dtype=np.int64)
+        self.past: Ledger | None = None
+        self.charged_ps = sent_ps
+        self.waits_for = "queue"
+
+    @property
+    def left(self) -> int:
+        """Return the tokens to compute before it decodes."""
+        return self.target - self.computed
+
+    def close_run(self, last_step: int) -> None:
+        """End a run of steps that gave it tokens."""
+        if self.run_from >= 0:
+            self.record.emitted.append((self.run_from, last_step))
+            self.run_from = -1
+
+    def charge(self, cause: str, until_ps: int) -> None:
+        """Charge the time up to `until_ps` to one cause."""
+        self.causes[CAUSE_AT[cause]] += until_ps - self.charged_ps
+        self.charged_ps = until_ps
+
+
+class DecodePool:
+    """Sequences that decode together, one token each a step, at no cost per sequence and step.
+
+    A sequence's context is its `offset` plus the pool's step, so that sums and the longest follow
+    from numbers that change only when one joins or leaves; who needs a block and who ends at a step
+    is known when it joins.
+    """
+
+    __slots__ = ("_block", "_ends", "_longest", "_needs", "members", "offsets", "step")
+
+    def __init__(self, block_tokens: int) -> None:
+        self._block = block_tokens
+        self.step = 0
+        self.members: set[ServedSequence] = set()
+        self.offsets = 0
+        self._longest: list[tuple[int, int, ServedSequence]] = []
+        self._needs: list[set[ServedSequence]] = [set() for _ in range(block_tokens)]
+        self._ends: dict[int, list[ServedSequence]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self.members)
+
+    def join(self, sequence: ServedSequence) -> None:
+        """Add a sequence whose `target` tokens are computed and that has tokens to go."""
+        sequence.offset = sequence.target - self.step
+        sequence.ends_at = self.step + sequence.limit - sequence.emitted
+        self.members.add(sequence)
+        self.offsets += sequence.offset
+        heapq.heappush(self._longest, (-sequence.offset, sequence.order, sequence))
+        self._needs[self._residue(sequence)].add(sequence)
+        self._ends.setdefault(sequence.ends_at, []).append(sequence)
+
+    def _residue(self, sequence: ServedSequence) -> int:
+        return (1 - sequence.offset) % self._block
+
+    def leave(self, sequence: ServedSequence) -> None:
+        """Take a sequence out; `emitted` and `computed` then tell how far it is."""
+        done = self.step - (sequence.ends_at - (sequence.limit - sequence.emitted))
+        sequence.emitted += done
+        sequence.computed = sequence.target + done
+        self.members.remove(sequence)
+        self.offsets -= sequence.offset
+        self._needs[self._residue(sequence)].discard(sequence)
+        ending = self._ends.get(sequence.ends_at)
+        if ending is not None:
+            ending.remove(sequence)
+
+    def needing(self) -> Iterable[ServedSequence]:
+        """Return the sequences that need a new block in the next step, first admitted first."""
+        needing = self._needs[(self.step + 1) % self._block]
+        return sorted(needing, key=lambda sequence: sequence.order) if needing else ()
+
+    def context_of(self, sequence: ServedSequence) -> int:
+        """Return a member's context in the next step, its new token included."""
+        return sequence.offset + self.step + 1
+
+    def advance(self) -> tuple[int, int, list[ServedSequence]]:
+        """Plan one step of all: return their context in all, the longest, and those that end."""
+        self.step += 1
+        context = self.offsets + len(self.members) * self.step
+        heap = self._longest
+        while heap[0][2] not in self.members or -heap[0][0] != heap[0][2].offset:
+            heapq.heappop(heap)
+        longest = self.step - heap[0][0]
+        ended = self._ends.pop(self.step, [])
+        for sequence in ended:
+            self.leave(sequence)
+        return context, longest, ended
