@@ -33,6 +33,20 @@ CAUSE_COLOURS: Final = MappingProxyType(
         "host": "#2b303a",
     }
 )
+REQUEST_COLOURS: Final = MappingProxyType(
+    {
+        **CAUSE_COLOURS,
+        "queue": "#a89b4c",
+        "prefill_wait": "#dcd5a2",
+        "preempted": "#7a1733",
+        "interference": "#d6437f",
+        "kv_transfer": "#4a2360",
+    }
+)
+"""What a request waits for has hues of its own: khaki before it runs, red where others rule."""
+PHASE_COLOURS: Final = MappingProxyType(
+    {"queue": "#a89b4c", "prefill": "#7aa82e", "decode": "#56b4d3", "preempted": "#7a1733"}
+)
 CAUSE_HATCHES: Final = MappingProxyType({"l2_bandwidth": "||||", "l2_latency": "||||"})
 """Green looks grey to many, so what is green carries lines as well (dots would swell the files)."""
 HATCH_COLOURS: Final = MappingProxyType({"l2_bandwidth": "#7fd0bd", "l2_latency": "#0b6e5d"})

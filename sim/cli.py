@@ -107,6 +107,20 @@ def show(what: str, name: str) -> None:
     click.echo(chip_text(name) if what == "chip" else model_text(name))
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--request", required=True, help="Its number in requests.csv, or slowest.")
+@click.option("--contestant", help="Whose run, if the folder holds several.")
+def explain(folder: Path, request: str, contestant: str | None) -> None:
+    """Explain why a request of the serving run in FOLDER took as long as it did."""
+    from sim.cli_table import wrapped  # noqa: PLC0415
+    from sim.run.explain import explain as sentences  # noqa: PLC0415
+
+    for sentence in sentences(folder, request, contestant):
+        listed = sentence.startswith("- ")
+        click.echo("\n".join(wrapped(sentence, rest="  " if listed else "")))
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong input, 3 a bug, 130 interrupted."""
     sys.exit(_exit_code(args))

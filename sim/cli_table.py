@@ -37,7 +37,7 @@ def point_table(result: Result) -> list[str]:
     shown = [p for p in result.points if p.batch in batches and p.context in contexts]
     rows: list[tuple[str, ...]] = [_HEAD]
     for name, points in groupby(shown, key=lambda point: point.contestant):
-        labels = [_cut(name), *[""] * len(shown)]
+        labels = [cut(name), *[""] * len(shown)]
         rows += [(label, *_cells(point)) for label, point in zip(labels, points, strict=False)]
     lines = aligned(rows, left={0, len(_HEAD) - 1})
     if len(shown) < len(result.points):
@@ -54,8 +54,8 @@ def cause_table(result: Result) -> list[str]:
     points = _telling_points(result)[:MAX_COLUMNS]
     if not points:
         return []
-    shares = [_tenths(point.ledger_ps) for point in points]
-    rows = [("% of the step", *(_cut(point.contestant) for point in points))]
+    shares = [tenths(point.ledger_ps) for point in points]
+    rows = [("% of the step", *(cut(point.contestant) for point in points))]
     rows += [
         (cause, *(f"{share[cause] / 10:.1f}" for share in shares))
         for cause in points[0].ledger_ps
@@ -77,14 +77,14 @@ def _telling_points(result: Result) -> list[PointResult]:
     return groups[full[len(full) // 2]] if full else []
 
 
-def _tenths(ledger_ps: dict[str, int]) -> dict[str, int]:
+def tenths(ledger_ps: dict[str, int]) -> dict[str, int]:
     """Return a ledger in tenths of a per cent that sum to 1,000: rounded by largest remainder."""
     total = sum(ledger_ps.values())
-    tenths = {cause: ps * 1000 // total for cause, ps in ledger_ps.items()}
+    parts = {cause: ps * 1000 // total for cause, ps in ledger_ps.items()}
     by_rest = sorted(ledger_ps, key=lambda cause: -(ledger_ps[cause] * 1000 % total))
-    for cause in by_rest[: 1000 - sum(tenths.values())]:
-        tenths[cause] += 1
-    return tenths
+    for cause in by_rest[: 1000 - sum(parts.values())]:
+        parts[cause] += 1
+    return parts
 
 
 def spread(values: Sequence[int], most: int) -> tuple[int, ...]:
@@ -132,7 +132,8 @@ def _setting(result: Result) -> list[str]:
     return wrapped(f"{result.chip.title}, engine {result.engine}, {result.phase}")
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
+    """Return `name` as the tables show it, shortened at its end."""
     return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
 
 

@@ -105,16 +105,21 @@ def height_for(rows: int) -> float:
 
 
 def panels(
-    figure: Figure, count: int, columns: int, top_in: float, between: float = 1.1
+    figure: Figure,
+    count: int,
+    columns: int,
+    top_in: float,
+    between: float = 1.1,
+    gap: float = 0.4,
 ) -> list[Axes]:
     """Return `count` panels row by row below a strip of `top_in` inches, titles included.
 
-    `between` inches part the rows. Panels of one row are meant to share their y axis: only
-    the leftmost has room for its labels.
+    `between` inches part the rows and `gap` inches the columns. With the usual gap, panels of one
+    row are meant to share their y axis: only the leftmost has room for its labels.
     """
     width, height = figure.get_size_inches()
     rows = -(-count // columns)
-    left, right, bottom, gap = 0.85, 0.35, 0.65, 0.4
+    left, right, bottom = 0.85, 0.35, 0.65
     wide = (width - left - right - gap * (columns - 1)) / columns
     tall = (height - top_in - bottom - between * (rows - 1)) / rows
     places = []

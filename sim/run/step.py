@@ -130,7 +130,7 @@ def run_step(graph: StepGraph, device: Device) -> StepRun:
             fused[kind] = fuse(block.operators, device.engine.fusions, outlives)
         place = (kind, l2)
         if place not in known:
-            known[place] = _run_block(fused[kind], device, l2)
+            known[place] = run_block(fused[kind], device, l2)
         times[place] += 1
         l2 = known[place][1]
     operators: Sums = {}
@@ -168,7 +168,8 @@ def live_out(graph: StepGraph) -> frozenset[str]:
     return frozenset().union(*(live_in(block.operators) for block in blocks))
 
 
-def _run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
+def run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
+    """Return the sums of one block of fused operators that finds `l2`, and what it leaves there."""
     sums: Sums = {}
     for op, alive in zip(operators, alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))

@@ -6,7 +6,7 @@ and decodes are apart, to a replica for prompts, whose KV then moves to one that
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import simpy
@@ -133,7 +133,7 @@ class _Replica:
         shapes = [_DUMMY if batch is None else batch.shape for batch in planned]
         if len(shapes) > 1:
             rows = max(self.parts.rows(shape.tokens) for shape in shapes)
-            shapes = [replace(shape, rows=rows) for shape in shapes]
+            shapes = [shape._replace(rows=rows) for shape in shapes]
         swaps = []
         for rank, batch in zip(self.ranks, planned, strict=True):
             if batch is not None:

@@ -54,7 +54,11 @@ _BEFORE: Final = (0.0, *(float(2**n) for n in range(9, 22)))
 _CHUNKS: Final = (
     1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0,
 )  # fmt: skip
-_BESIDE_TOKENS: Final = (2.0, 64.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 32768.0)
+# What decodes add to a chunk is about their work, so that a coarse grid does.
+_BESIDE_TOKENS: Final = (2.0, 128.0, 512.0, 2048.0, 8192.0, 32768.0)
+_BESIDE_SEQUENCES: Final = (1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+_BESIDE_CONTEXTS: Final = (1.0, *(float(2**n) for n in range(9, 22, 2)))
+_BESIDE_RATIOS: Final = (1.0, 3.0, 9.0, 64.0)
 _ROWS_STEP: Final = 64
 # Buckets of the sequences beside the longest, in a batch of unequal lengths.
 _BUCKETS: Final = 4
@@ -124,7 +128,8 @@ class InterpolatedCost:
         self._chunks = Table(self._chunks_at, (_CHUNKS, _NEW_TOKENS, _BEFORE, (0.0, 1.0)))
         self._skew = Table(self._skew_at, (_FEW_SEQUENCES, _FEW_CONTEXTS, _RATIOS))
         self._beside = Table(
-            self._beside_at, (_BESIDE_TOKENS, _FEW_SEQUENCES, _FEW_CONTEXTS, _RATIOS)
+            self._beside_at,
+            (_BESIDE_TOKENS, _BESIDE_SEQUENCES, _BESIDE_CONTEXTS, _BESIDE_RATIOS),
         )
 
     def price(self, shape: BatchShape) -> Price:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+import numpy as np
+
 from sim.serving.step_cost import N_CAUSES, Columns
 
 Answer = Callable[[float], Columns]
@@ -67,35 +69,35 @@ class Table:
     compute: Callable[..., Columns]
     axes: tuple[tuple[float, ...], ...]
     _known: dict[tuple[float, ...], Columns] = field(default_factory=dict)
+    _cells: dict[tuple[int, ...], Columns] = field(default_factory=dict)
 
     def at(self, *point: float) -> Columns:
         """Return the value at `point`, from the corners of its cell that count."""
-        known = self._known.get(point)
-        if known is not None:
-            return known
-        sides = [_sides(axis, x) for axis, x in zip(self.axes, point, strict=True)]
-        total: Columns | None = None
-        for corner in product(*sides):
-            weight = 1.0
-            for _, share in corner:
-                weight *= share
-            value = self._value(tuple(place for place, _ in corner)) * weight
-            total = value if total is None else total + value
-        assert total is not None
-        return total
+        weights = [1.0]
+        cell = []
+        for axis, x in zip(self.axes, point, strict=True):
+            i = bisect_right(axis, x) - 1
+            if i < 0 or i == len(axis) - 1 or axis[i] == x:
+                cell.append(~max(i, 0))
+            else:
+                share = (x - axis[i]) / (axis[i + 1] - axis[i])
+                cell.append(i)
+                weights = [w * s for w in weights for s in (1.0 - share, share)]
+        key = tuple(cell)
+        corners = self._cells.get(key)
+        if corners is None:
+            corners = self._cells[key] = self._corners(key)
+        return np.asarray(np.dot(weights, corners))
+
+    def _corners(self, cell: tuple[int, ...]) -> Columns:
+        """Return the values at the corners of a cell; ~i in it stands for point i of an axis."""
+        sides = [
+            (axis[~i],) if i < 0 else (axis[i], axis[i + 1])
+            for axis, i in zip(self.axes, cell, strict=True)
+        ]
+        return np.array([self._value(place) for place in product(*sides)])
 
     def _value(self, place: tuple[float, ...]) -> Columns:
         if place not in self._known:
             self._known[place] = self.compute(*place)
         return self._known[place]
-
-
-def _sides(axis: tuple[float, ...], x: float) -> list[tuple[float, float]]:
-    """Return the grid points around `x` with their weights, one if `x` is a grid point."""
-    i = bisect_right(axis, x) - 1
-    if i < 0:
-        return [(axis[0], 1.0)]
-    if axis[i] == x or i == len(axis) - 1:
-        return [(axis[i], 1.0)]
-    share = (x - axis[i]) / (axis[i + 1] - axis[i])
-    return [(axis[i], 1.0 - share), (axis[i + 1], share)]

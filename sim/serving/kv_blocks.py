@@ -108,7 +108,7 @@ class Segment:
             self.readers[mask] = left
             return 0
         del self.readers[mask]
-        return mask & ~self.held
+        return mask & ~self.held if self.readers else mask
 
 
 class FreeRun:
@@ -169,10 +169,10 @@ class FreeQueue:
             taken = min(count, run.count)
             count -= taken
             run.count -= taken
-            if not run.count:
-                self._discard(run)
             if run.segment is not None:
                 self._evict(run, run.segment, taken)
+            if not run.count:
+                self._discard(run)
 
     def rescue(self, segment: Segment, mask: int) -> None:
         """Take blocks of a segment out from wherever they lie, as they are read again."""
@@ -201,12 +201,15 @@ class FreeQueue:
             self._last = None
 
     def _evict(self, run: FreeRun, segment: Segment, taken: int) -> None:
-        gone = _highest(run.mask, taken) if run.count else run.mask
-        run.mask ^= gone
-        if not run.mask:
-            segment.runs.remove(run)
+        """Let the last `taken` blocks of a run be found no more; its count is without them."""
         self.evicted += taken
-        segment.drop(gone)
+        if run.count:
+            gone = _highest(run.mask, taken)
+            run.mask ^= gone
+            segment.present ^= gone  # others of its blocks are left in the run
+        else:
+            segment.runs.remove(run)
+            segment.drop(run.mask)
 
 
 def _highest(mask: int, count: int) -> int:
@@ -216,6 +219,8 @@ def _highest(mask: int, count: int) -> int:
     '0b1010000'
     """
     top = mask.bit_length()
+    if count == 1:
+        return 1 << (top - 1)
     low = (mask >> (top - count)) << (top - count)
     if low.bit_count() == count:
         return low

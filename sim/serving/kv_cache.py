@@ -183,7 +183,10 @@ class KvCache:
         return True
 
     def free(self, index: int, computed_tokens: int) -> None:
-        """End a sequence; full blocks of its first `computed_tokens` can still be found."""
+        """End a sequence; full blocks of its first `computed_tokens` can still be found.
+
+        They must not be more than it was extended to.
+        """
         sequence = self._sequences.pop(index)
         private = None
         if self._prefixes is not None and not sequence.opaque:
@@ -191,8 +194,6 @@ class KvCache:
         self._release(sequence, computed_tokens, private)
 
     def _release(self, sequence: Sequence, computed_tokens: int, private: Node | None) -> None:
-        if sequence.published < sequence.shared_tokens:
-            private = None
         for number, group in enumerate(self.layout.groups):
             full = computed_tokens // group.block_tokens
             base = sequence.shared_tokens // group.block_tokens

@@ -72,8 +72,11 @@ class PrefixIndex:
         while hit > 0 and hit != before:
             before = hit
             for number, group in enumerate(self._groups):
-                found = self._found(request, nodes, number, hit // group.block_tokens)
-                hit = _longest(group, found, hit, step)
+                if group.window is None:
+                    blocks = self._leading(request, nodes, number, hit // group.block_tokens)
+                    hit = blocks * group.block_tokens // step * step
+                else:
+                    hit = _longest(group, self._found(request, nodes, number), hit, step)
         return hit
 
     def pieces(self, request: Request, number: int, first: int, last: int) -> list[Piece]:
@@ -117,8 +120,26 @@ class PrefixIndex:
         """Return the first block that ends in a prefix block."""
         return chunk * self._chunk // group.block_tokens
 
-    def _found(self, request: Request, nodes: list[Node], number: int, limit: int) -> int:
-        """Return which of the first `limit` blocks of a request a group has."""
+    def _leading(self, request: Request, nodes: list[Node], number: int, limit: int) -> int:
+        """Return how many of the first `limit` blocks of a request a group has without a gap."""
+        group = self._groups[number]
+        shared = self.shared_tokens(request) // group.block_tokens
+        begin, last = 0, min(shared, limit)
+        for chunk, node in enumerate(nodes, 1):
+            if begin == last:
+                break
+            end = min(chunk * self._chunk // group.block_tokens, last)
+            found = node.found(number)
+            if (found + 1) & ((1 << (end - begin)) - 1):  # a gap: adding 1 clears leading ones only
+                return begin + _ones(found)
+            begin = end
+        own = self.left_behind(request.index)
+        if own is None or begin < shared:
+            return begin
+        return min(limit, begin + _ones(own.found(number)))
+
+    def _found(self, request: Request, nodes: list[Node], number: int) -> int:
+        """Return which blocks of a request a group has."""
         group = self._groups[number]
         shared = self.shared_tokens(request) // group.block_tokens
         mask = 0
@@ -126,9 +147,16 @@ class PrefixIndex:
             mask |= node.found(number) << self._first(chunk, group)
         mask &= (1 << shared) - 1
         own = self.left_behind(request.index)
-        if own is not None:
-            mask |= own.found(number) << shared
-        return mask & ((1 << limit) - 1)
+        return mask if own is None else mask | own.found(number) << shared
+
+
+def _ones(mask: int) -> int:
+    """Return the number of set bits before the first that is not.
+
+    >>> _ones(0b1011)
+    2
+    """
+    return (~mask & (mask + 1)).bit_length() - 1
 
 
 def _published(sequence: Sequence, group: KvGroup, holding: Holding) -> int:
@@ -140,21 +168,36 @@ def _span(first: int, last: int) -> int:
 
 
 def _collect(pieces: list[Piece], node: Node, number: int, wanted: int, base: int) -> int:
-    """Append a piece for each segment that has wanted blocks; return what was found."""
+    """Append pieces with the wanted blocks, in order of the blocks; return what was found."""
     left = wanted >> base
+    found = []
     for segment in node.segments:
-        if segment.group == number and segment.present & left:
-            mask = segment.present & left
+        mask = segment.present & left if segment.group == number else 0
+        if mask:
             left ^= mask
-            pieces.append(Piece(segment, mask, base))
+            found.append(Piece(segment, mask, base))
+    if len(found) > 1:
+        found = sorted((run for piece in found for run in _runs(piece)), key=_lowest)
+    pieces.extend(found)
     return wanted ^ (left << base)
 
 
+def _runs(piece: Piece) -> Iterator[Piece]:
+    """Yield the stretches of neighbouring blocks of a piece: copies may have holes."""
+    mask = piece.mask
+    while mask:
+        low = mask & -mask
+        run = mask & ~(mask + low)
+        yield Piece(piece.segment, run, piece.base)
+        mask ^= run
+
+
+def _lowest(piece: Piece) -> int:
+    return piece.mask & -piece.mask
+
+
 def _longest(group: KvGroup, found: int, hit: int, step: int) -> int:
-    """Return the most tokens, up to `hit`, that end with all blocks which `group` then needs."""
-    if group.window is None:
-        leading = (~found & (found + 1)).bit_length() - 1
-        return min(hit, leading * group.block_tokens // step * step)
+    """Return the most tokens, up to `hit`, at whose end the whole window is found."""
     while hit > 0:
         needed = _span(group.first_block(hit), hit // group.block_tokens)
         if found & needed == needed:

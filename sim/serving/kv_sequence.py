@@ -103,11 +103,12 @@ class Holding:
             queue.append_found(segment, segment.present)
         for piece in reversed(self.pieces):
             freed = piece.segment.leave(piece.mask)
-            early = freed & ~((1 << max(0, full - piece.base)) - 1)
-            if early:
+            if piece.base + freed.bit_length() > full:
+                early = freed & ~((1 << max(0, full - piece.base)) - 1)
                 queue.append(early.bit_count())
                 piece.segment.drop(early)
-            queue.append_found(piece.segment, freed ^ early)
+                freed ^= early
+            queue.append_found(piece.segment, freed)
 
 
 @dataclass(slots=True)

@@ -5,9 +5,8 @@ function and a line in `POLICIES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from sim.serving.config import ServeConfig
 
@@ -15,8 +14,7 @@ from sim.serving.config import ServeConfig
 V0_WATERMARK: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(NamedTuple):
     """What a policy may know: counts of sequences, and the limits of `config`.
 
     `running` sequences hold a place: `decoding` ones would take one token each, `prefilling` ones
@@ -32,8 +30,7 @@ class View:
     decode_tokens: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What the next step may do.
 
     `prompt_tokens` of prompts, of at most `admit` new sequences beside those admitted before; with

@@ -55,9 +55,11 @@ class Rank:
 
     def end(self, batch: Batch, price: Price, swap_ps: int, start_ps: int, end_ps: int) -> None:
         """Charge a step, `swap_ps` of which was copying over the host link, and close it."""
-        ledger = np.zeros(N_CAUSES, dtype=np.int64) + price.ledger_ps
-        ledger[_LINK] += swap_ps
-        ledger[_WAITING_FOR_RANKS] += end_ps - start_ps - price.time_ps - swap_ps
+        ledger = price.ledger_ps
+        if price.time_ps != end_ps - start_ps:
+            ledger = ledger.copy()
+            ledger[_LINK] += swap_ps
+            ledger[_WAITING_FOR_RANKS] += end_ps - start_ps - price.time_ps - swap_ps
         self._steps += ledger
         self._charge_decodes(batch, ledger, end_ps - start_ps)
         for sequence, tokens in batch.chunks:

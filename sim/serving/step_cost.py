@@ -8,8 +8,7 @@ asking the device; between grid points it is linear. Ledger, bytes and FLOP are 
 the time, which is their sum, so that nothing is lost to rounding.
 """
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +22,14 @@ COLUMNS: Final = (*CAUSES, "hbm_bytes", "flop")
 N_CAUSES: Final = len(CAUSES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(NamedTuple):
     """New tokens of one prompt in one step; `context` includes them and all before them."""
 
     tokens: int
     context: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchShape:
+class BatchShape(NamedTuple):
     """All that the cost of a step depends on.
 
     `decodes` sequences with `decode_tokens` new tokens each (1, more with speculation) have
@@ -96,8 +93,7 @@ class StepCost(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(NamedTuple):
     """A step: `time_ps` is the sum of `ledger_ps`, by `sim.measure.causes.CAUSES` in order."""
 
     time_ps: int
