@@ -74,7 +74,8 @@ def run(
     force: bool,
 ) -> None:
     """Run SCENARIO (a name or a TOML file), write its results, print them."""
-    from sim.cli_run import RunOptions, run_scenario  # noqa: PLC0415
+    from sim.cli_options import RunOptions  # noqa: PLC0415
+    from sim.cli_run import run_scenario  # noqa: PLC0415
 
     run_scenario(
         RunOptions(

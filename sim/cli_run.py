@@ -2,17 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sim.cli_options import RunOptions
 from sim.cli_table import result_text, wrapped
 from sim.errors import InputError, Problem
 from sim.resources import display
@@ -20,23 +17,12 @@ from sim.run import execute
 from sim.run.result import Result
 from sim.run.timeline import write_timeline
 from sim.run.write import write_result
-from sim.scenario.load import load_scenario
+from sim.scenario.load import load_any
 from sim.scenario.scenario import ReportOptions, Scenario
+from sim.scenario.serve_scenario import ServeScenario
 
 REPORT_GROUP: Final = "tokenstall.reports"
-RESULT_FILE: Final = "result.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What a person asked of `run`."""
-
-    scenario: str
-    out: Path | None
-    overrides: tuple[str, ...]
-    jobs: int | None
-    memo: bool
-    force: bool
+RESULT_FILES: Final = ("result.json", "summary.json", "report.html")
 
 
 def run_scenario(options: RunOptions) -> None:
@@ -44,16 +30,16 @@ def run_scenario(options: RunOptions) -> None:
 
     Raises InputError; then, as after an interruption, no file has been written or changed.
     """
-    scenario = load_scenario(options.scenario, options.overrides)
+    scenario = load_any(options.scenario, options.overrides)
     out_dir = options.out or Path("results") / scenario.name
     check_out_dir(out_dir, force=options.force)
-    with _progress() as report:
-        result = execute(
-            scenario,
-            progress=report,
-            jobs=options.jobs or os.cpu_count() or 1,
-            memo=options.memo,
-        )
+    if isinstance(scenario, ServeScenario):
+        from sim.cli_serve import run_serve  # noqa: PLC0415 - needed by few
+
+        run_serve(scenario, out_dir, options)
+        return
+    with options.progress("simulating") as report:
+        result = execute(scenario, progress=report, jobs=options.processes, memo=options.memo)
     files = write_all(result, out_dir, scenario)
     click.echo(result_text(result))
     where = f"{len(files)} files in {display(out_dir)}: {', '.join(files)}"
@@ -65,7 +51,8 @@ def check_out_dir(out_dir: Path, *, force: bool) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise InputError([Problem(file=str(out_dir), message="is not a folder")])
     is_foreign = out_dir.is_dir() and any(out_dir.iterdir())
-    if is_foreign and not (out_dir / RESULT_FILE).exists() and not force:
+    is_ours = any((out_dir / name).exists() for name in RESULT_FILES)
+    if is_foreign and not is_ours and not force:
         message = "holds files that are not results"
         expected = "an empty folder, an earlier result, or --force"
         raise InputError([Problem(file=str(out_dir), message=message, expected=expected)])
@@ -101,19 +88,3 @@ def _published(staging: Path, out_dir: Path) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / name).replace(target)
     return names
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr; yield a function of points done and points in all."""
-    console = Console(stderr=True)
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("points", total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report

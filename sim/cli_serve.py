@@ -22,9 +22,7 @@ SERVE_REPORT_GROUP: Final = "tokenstall.serve_reports"
 def run_serve(scenario: ServeScenario, out_dir: Path, options: RunOptions) -> None:
     """Serve the trace of a scenario, write the results into `out_dir` and print them."""
     with options.progress("serving") as report:
-        result = execute_serve(
-            scenario, progress=report, jobs=options.processes, memo=options.memo
-        )
+        result = execute_serve(scenario, progress=report, jobs=options.processes, memo=options.memo)
     files = write_serve_all(scenario, result, out_dir)
     click.echo(serve_text(result.contestants))
     if result.sweep is not None:

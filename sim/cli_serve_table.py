@@ -1,14 +1,14 @@
 """The tables that the command line prints of serving runs: plain text within 80 columns."""
 
 from collections.abc import Sequence
-from math import isinf
+from math import isinf, isnan
 from typing import Final
 
 from sim.cli_table import MAX_COLUMNS, aligned, cut, tenths, wrapped
 from sim.measure.causes import REQUEST_CAUSES
 from sim.run.serve_answer import REQUEST_LABELS, serve_answer
 from sim.run.serve_measured import compared, digits
-from sim.run.serve_result import Served
+from sim.run.serve_result import Served, Sweep
 from sim.units import format_time
 
 _COUNTS: Final = ("contestant", "done", "failed", "req/s", "tok/s")
@@ -105,6 +105,29 @@ def measured_table(results: Sequence[Served]) -> list[str]:
         return []
     head = ("contestant", "", "unit", "measured", "simulated", "error")
     return ["Simulated against measured:", "", *aligned([head, *rows], left={0, 1, 2})]
+
+
+def sweep_table(sweep: Sweep) -> list[str]:
+    """Return a row per contestant and rate, and the highest rates that keep the SLO."""
+    rows: list[tuple[str, ...]] = [
+        ("contestant", "req/s", "tok/s", "TTFT p50", "p99", "TPOT p50", "p99", "SLO")
+    ]
+    for point in sweep.points:
+        latencies = (point.ttft_p50_ps, point.ttft_p99_ps, point.tpot_p50_ps, point.tpot_p99_ps)
+        rows.append(
+            (
+                cut(point.contestant),
+                f"{point.rate:.3g}",
+                f"{point.output_tokens_per_s:.0f}",
+                *("-" if isnan(ps) else format_time(round(ps)) for ps in latencies),
+                {True: "held", False: "broken", None: "-"}[point.holds],
+            )
+        )
+    lines = aligned(rows, left={0, len(rows[0]) - 1})
+    for contestant, rate in sweep.max_rate.items():
+        told = "not even the lowest rate" if rate is None else f"up to {rate:.3g} requests/s"
+        lines += ["", *wrapped(f"{contestant} keeps the SLO at {told}.")]
+    return lines
 
 
 def _setting(one: Served) -> list[str]:

@@ -17,7 +17,7 @@ from sim.resources import (
     named_models,
     scenario_dirs,
 )
-from sim.scenario.load import find_model
+from sim.scenario.references import find_model
 from sim.toml_source import KeyPath, read_toml
 
 

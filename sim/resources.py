@@ -181,6 +181,11 @@ def by_alias(aliases: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {_plain(alias): name for alias, name in aliases}
 
 
+def find_alias(name: str, aliases: Mapping[str, str]) -> str | None:
+    """Return what an alias stands for, in any spelling, or None; see `by_alias`."""
+    return aliases.get(_plain(name))
+
+
 def display(path: Path) -> str:
     """Return `path` as a person in the current directory would write it."""
     try:

@@ -5,6 +5,7 @@ from sim.kernel.operators import (
     Attention,
     ChunkedScan,
     Elementwise,
+    Exchange,
     Gemm,
     GroupedGemm,
     MixedAttention,
@@ -46,6 +47,6 @@ def _flop_per_s(op: Operator, chip: ChipSpec) -> int:
             return rates.get(op.weight_format.compute, rates["bf16"])
         case Attention() | MixedAttention() | MlaAttention() | ChunkedScan():
             return rates["bf16"]
-        case StateUpdate() | Elementwise():
+        case StateUpdate() | Elementwise() | Exchange():
             return chip.vector_flop_per_s
     raise TypeError(f"no roofline for {type(op).__name__}")

@@ -77,7 +77,7 @@ class Gpu:
         """Simulate `kernel` on an idle device whose L2 holds `l2`."""
         spec = self.spec
         env = Clock()
-        residency = Residency(spec.l2_bytes, kernel, l2)
+        residency = Residency(spec.l2_bytes, kernel.segments, l2)
         hbm = Hbm(
             spec,
             probe,

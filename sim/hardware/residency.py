@@ -6,12 +6,12 @@ oldest bytes. Between kernels the state is a tuple of `Resident`s; within one, a
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sim.errors import InvariantError
-from sim.kernel.kernel import Kernel, Load, Segment
-from sim.kernel.operators import Traffic
+from sim.kernel.kernel import Load, Segment
+from sim.kernel.operators import Tensor, Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,20 @@ def forget(state: L2State, alive: Collection[str]) -> L2State:
     if clean:
         dead.append(Resident(name="", traffic=Traffic.WEIGHTS, resident_bytes=clean, dirty_bytes=0))
     return (*dead, *kept)
+
+
+def received(
+    state: L2State, tensors: Sequence[Tensor], capacity_bytes: int
+) -> tuple[L2State, Counter[Traffic]]:
+    """Return the state once `tensors` arrived from other GPUs, and the dirty bytes that left.
+
+    Bytes from a link are written through L2, as those of a kernel are.
+    """
+    segments = [Segment(name=t.name, size_bytes=t.size_bytes, traffic=t.traffic) for t in tensors]
+    residency = Residency(capacity_bytes, segments, state)
+    for index, segment in enumerate(segments):
+        residency.write(index, segment.size_bytes)
+    return residency.state(), residency.written_back
 
 
 class _Entry:
@@ -103,10 +117,10 @@ class Residency:
         "written_back_bytes",
     )
 
-    def __init__(self, capacity_bytes: int, kernel: Kernel, state: L2State) -> None:
+    def __init__(self, capacity_bytes: int, segments: Sequence[Segment], state: L2State) -> None:
         known = {entry.name: entry for entry in state if entry.name}
         self.capacity = capacity_bytes
-        self.entries = [_own(segment, known.get(segment.name)) for segment in kernel.segments]
+        self.entries = [_own(segment, known.get(segment.name)) for segment in segments]
         own = {entry.name: entry for entry in self.entries}
         order = [own.pop(e.name) if e.name in own else _foreign(e) for e in state]
         order.extend(own.values())

@@ -214,7 +214,10 @@ class Engine:
     With `packs_queries` a few new tokens a sequence share tiles of decode attention with the heads
     of their group; without, more than one is prefill. With `copies_state` recurrent states are
     gathered before their update and stored after it, not updated in place. `router_helpers` are
-    the small kernels that choosing and weighting experts takes beside one.
+    the small kernels that choosing and weighting experts takes beside one. `graph_sizes` are the
+    numbers of tokens for which CUDA graphs were captured: a serving engine pads a batch to the next
+    of them. `collectives` names the
+    library that runs exchanges between GPUs (`sim.hardware.collective_library`).
     """
 
     name: str
@@ -242,3 +245,5 @@ class Engine:
     packs_queries: bool = False
     copies_state: bool = False
     router_helpers: int = 0
+    graph_sizes: tuple[int, ...] = ()
+    collectives: str = "nccl"

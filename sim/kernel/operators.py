@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sim.kernel.collective import Collective
 from sim.kernel.formats import KvFormat, WeightFormat
+from sim.units import ceil_div
 
 
 class Traffic(StrEnum):
@@ -76,7 +78,7 @@ class GroupedGemm(Operator):
     """One GEMM per expert: rows `tokens_per_expert[e]` of `a` times expert e's weight[n, k].
 
     `experts` is the tensor of all experts together; an expert with no token is not read. Each token
-    of the step went to `top_k` experts.
+    of the step went to `top_k` experts, of which only some may be on this GPU.
     """
 
     tokens_per_expert: tuple[int, ...]
@@ -90,8 +92,8 @@ class GroupedGemm(Operator):
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of the step."""
-        return sum(self.tokens_per_expert) // self.top_k
+        """Return the tokens of the step, or as many as would choose that many experts."""
+        return ceil_div(sum(self.tokens_per_expert), self.top_k)
 
     def reads(self) -> Iterator[Tensor]:
         """Yield the permuted tokens and the expert weights."""
@@ -288,3 +290,25 @@ class ChunkedScan(Operator):
     def writes(self) -> Iterator[Tensor]:
         """Yield the outputs and the final state."""
         yield from (*self.outputs, self.state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange(Operator):
+    """A collective between the GPUs that share a step: all-reduce, all-gather, reduce-scatter.
+
+    `what` says which, over how many ranks, and how many bytes (see `Collective`). It moves the
+    `inputs` of every rank and makes the `outputs`; it is run by the engine's collective library,
+    not lowered to a kernel.
+    """
+
+    what: Collective
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def reads(self) -> Iterator[Tensor]:
+        """Yield what this rank sends."""
+        yield from self.inputs
+
+    def writes(self) -> Iterator[Tensor]:
+        """Yield what this rank has afterwards."""
+        yield from self.outputs

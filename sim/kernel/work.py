@@ -4,6 +4,7 @@ from sim.kernel.operators import (
     Attention,
     ChunkedScan,
     Elementwise,
+    Exchange,
     Gemm,
     GroupedGemm,
     MixedAttention,
@@ -30,7 +31,9 @@ def visible_pairs(*, q_len: int, context: int, window: int | None) -> int:
     return growing * (2 * first + growing - 1) // 2 + (q_len - growing) * window
 
 
-def _attention_flop(operator: Attention | MlaAttention) -> int:
+def _attention_flop(operator: Attention | MixedAttention | MlaAttention) -> int:
+    if isinstance(operator, MixedAttention):
+        return sum(_attention_flop(part) for part in operator.attentions)
     if isinstance(operator, Attention):
         heads, width = operator.n_q_heads, operator.qk_dim + operator.v_dim
         window = operator.window
@@ -50,6 +53,7 @@ def experts_read_bytes(operator: GroupedGemm) -> int:
 def operator_flop(operator: Operator) -> int:
     """Return the FLOP of an operator: 2mnk, 2(qk + v) per visible pair, or its vector work.
 
+    The additions of an all-reduce are not counted: they follow from the algorithm.
     Raises TypeError for an operator of an unknown class.
     """
     match operator:
@@ -57,12 +61,12 @@ def operator_flop(operator: Operator) -> int:
             return 2 * operator.m * operator.n * operator.k
         case GroupedGemm():
             return 2 * sum(operator.tokens_per_expert) * operator.n * operator.k
-        case Attention() | MlaAttention():
+        case Attention() | MixedAttention() | MlaAttention():
             return _attention_flop(operator)
-        case MixedAttention():
-            return sum(_attention_flop(part) for part in operator.attentions)
         case ChunkedScan():
             return operator.tensor_flop + operator.vector_flop
         case Elementwise() | StateUpdate():
             return operator.vector_flop
+        case Exchange():
+            return 0
     raise TypeError(f"no FLOP count for {type(operator).__name__}")

@@ -88,6 +88,9 @@ class Model:
 
     `positions` is the number of learnt position vectors (OPT), 0 for none; `softcap` tells that
     logits pass through tanh; `notes` are sentences about mechanisms that are not simulated.
+
+    It may be the share of one GPU (`sim.model.parallel.shard`): of `tensor_parallel` that divide it
+    and step together, in `data_parallel` groups whose experts see each other's tokens.
     """
 
     name: str
@@ -102,6 +105,8 @@ class Model:
     head_bias: bool = False
     softcap: bool = False
     notes: tuple[str, ...] = ()
+    tensor_parallel: int = 1
+    data_parallel: int = 1
 
     def embedding(self) -> Matrix:
         """Return the token table [vocab, hidden]."""

@@ -9,6 +9,7 @@ included. A quantisation of the next input follows the norm (`quantise_behind_no
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from sim.kernel.collective import Op
 from sim.kernel.operators import Elementwise, Operator, Tensor
 from sim.model.architecture import Layer, Model, Sublayer
 from sim.model.emitter import Emitter, StepShape, part_of
@@ -34,7 +35,8 @@ def next_norms(model: Model, index: int) -> NextNorms:
 def embedding_block(model: Model, shape: StepShape) -> tuple[Operator, ...]:
     """Return the look-up of the new tokens, any embedding norm and the first layer's norm.
 
-    Only the rows that are looked up are read.
+    Only the rows that are looked up are read. With a shared vocabulary each GPU reads rows for all
+    tokens, masks those of others, and all are added.
     """
     emitter = Emitter(shape)
     table = model.embedding()
@@ -52,6 +54,7 @@ def embedding_block(model: Model, shape: StepShape) -> tuple[Operator, ...]:
         writes=(stream, *copy),
         flop=shape.tokens * model.hidden * len(positions),
     )
+    emitter.all_reduce(stream, "embedding.all_reduce", part="embedding", copies=copy)
     if model.embedding_norm is not None:
         emitter.norm(model.embedding_norm, "embedding_norm", stream, stream, part="embedding")
     _emit_norms(emitter, next_norms(model, 0), "next_norm", hidden=model.hidden)
@@ -80,7 +83,8 @@ def head_block(model: Model, shape: StepShape) -> tuple[Operator, ...]:
     source = part_of(emitter.activation(name, model.hidden), last_bytes)
     head: Matrix = model.head()
     logits = emitter.gemm(head, source, "logits", part="head", rows=shape.batch)
-    values = shape.batch * model.vocab
+    logits = _gathered_logits(emitter, logits)
+    values = shape.batch * model.vocab * shape.tensor_parallel
     if model.softcap:
         emitter.elementwise(
             "softcap",
@@ -102,6 +106,18 @@ def head_block(model: Model, shape: StepShape) -> tuple[Operator, ...]:
         sfu=values,
     )
     return emitter.operators()
+
+
+def _gathered_logits(emitter: Emitter, logits: Tensor) -> Tensor:
+    """Append the all-gather of the logits, whose vocabulary the GPUs share; every GPU samples."""
+    ranks = emitter.shape.tensor_parallel
+    if ranks == 1:
+        return logits
+    whole = replace(logits, name="all_logits", size_bytes=ranks * logits.size_bytes)
+    emitter.exchange(
+        Op.ALL_GATHER, ranks, (logits,), (whole,), name="logits.all_gather", part="head"
+    )
+    return whole
 
 
 def _normed(emitter: Emitter, number: int, *, hidden: int) -> Tensor:

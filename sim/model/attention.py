@@ -116,12 +116,16 @@ class AttentionMixer(WithoutState):
         out = self._emit_attention(emitter, q, self._emit_kv_append(emitter, k, v))
         if self.output_gate:
             self._emit_gate(emitter, q, out)
-        return emitter.gemm(self._output(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._output(), out, "mixer_out", part=PART)
 
     def _emit_qk_norm(self, emitter: Emitter, q: Tensor, k: Tensor) -> None:
         norms = self._qk_norms()
         if not norms:
             return
+        if self.qk_norm is QkNorm.FULL:
+            # heads on other GPUs count, too: two sums of squares a token, in fp32
+            squares = part_of(q, emitter.shape.tokens * 2 * 4)
+            emitter.all_reduce(squares, "qk_norm.all_reduce", part=PART)
         values = emitter.shape.tokens * (self.q_width + self.kv_width)
         emitter.elementwise(
             "qk_norm",

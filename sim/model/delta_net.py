@@ -118,4 +118,4 @@ class GatedDeltaNet(WithoutCache):
             flop=values * (3 + NORM_FLOP),
             sfu=values,
         )
-        return emitter.gemm(self._out(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._out(), out, "mixer_out", part=PART)

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sim.errors import InvariantError
+from sim.kernel.collective import Collective, Op
 from sim.kernel.formats import KvFormat, WeightFormat
 from sim.kernel.operators import (
     Elementwise,
+    Exchange,
     Gemm,
     GroupedGemm,
     Operator,
@@ -28,7 +30,10 @@ class StepShape:
 
     `context` counts the tokens visible to the last new token, itself included. `window_slack` are
     the tokens that the cache of a windowed layer holds beyond its window and attention reads and
-    masks. Raises ValueError if there is no token or the context is shorter than the new tokens.
+    masks. The step is that of one of `tensor_parallel` GPUs that hold shares of the model
+    (`sim.model.parallel.shard`); `data_parallel` groups of them step together, each with as many
+    tokens, and share the experts. Raises ValueError if there is no token or rank, or the context is
+    shorter than the new tokens.
     """
 
     batch: int
@@ -38,10 +43,12 @@ class StepShape:
     kv_format: KvFormat
     merge_projections: bool
     window_slack: int = 0
+    tensor_parallel: int = 1
+    data_parallel: int = 1
 
     def __post_init__(self) -> None:
         """Check that the numbers describe a step."""
-        for name in ("batch", "q_len"):
+        for name in ("batch", "q_len", "tensor_parallel", "data_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} (= {getattr(self, name)}) must be at least 1")
         if self.context < self.q_len:
@@ -179,6 +186,43 @@ class Emitter:
         )
         return target
 
+    def row_parallel(self, matrix: Matrix, a: Tensor, out: str, *, part: str) -> Tensor:
+        """Append `a` times `matrix`, of whose inputs each GPU has its share, and the sum of all."""
+        partial = self.gemm(matrix, a, out, part=part)
+        self.all_reduce(partial, f"{matrix.name}.all_reduce", part=part)
+        return partial
+
+    def all_reduce(
+        self, partial: Tensor, name: str, *, part: str, copies: tuple[Tensor, ...] = ()
+    ) -> None:
+        """Append the sum, in place, over the GPUs that share the model; nothing on one GPU.
+
+        The sum is also left in `copies`.
+        """
+        ranks = self.shape.tensor_parallel
+        self.exchange(Op.ALL_REDUCE, ranks, (partial,), (partial, *copies), name=name, part=part)
+
+    def exchange(
+        self,
+        op: Op,
+        ranks: int,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...],
+        *,
+        name: str,
+        part: str,
+    ) -> None:
+        """Append a collective over `ranks` GPUs of one node; nothing if there is but one.
+
+        Its size is that of the inputs, of an all-gather that of all ranks' inputs.
+        """
+        if ranks == 1:
+            return
+        size_bytes = sum(tensor.size_bytes for tensor in inputs)
+        whole = size_bytes * (ranks if op is Op.ALL_GATHER else 1)
+        what = Collective(op=op, ranks=ranks, per_node=ranks, size_bytes=whole)
+        self.add(Exchange(name=name, part=part, what=what, inputs=inputs, outputs=outputs))
+
     def projections(
         self, name: str, matrices: Sequence[Matrix], a: Tensor, *, part: str
     ) -> tuple[Tensor, ...]:
@@ -194,16 +238,18 @@ class Emitter:
             part_of(whole, self.shape.tokens * matrix.n_out * PLAIN_BYTES) for matrix in matrices
         )
 
-    def grouped_gemm(self, experts: Experts, a: Tensor, out: str, *, part: str) -> Tensor:
-        """Append one GEMM per expert over the permuted tokens."""
+    def grouped_gemm(
+        self, experts: Experts, a: Tensor, out: str, *, part: str, counts: tuple[int, ...]
+    ) -> Tensor:
+        """Append one GEMM per expert over the permuted tokens, `counts` of them for each."""
         weight_format = self.shape.weight_format.of_width(experts.n_in)
-        rows = sum(self.routing_draw)
+        rows = sum(counts)
         target = self.activation(out, experts.n_out, rows=rows)
         self.add(
             GroupedGemm(
                 name=experts.name,
                 part=part,
-                tokens_per_expert=self.routing_draw,
+                tokens_per_expert=counts,
                 n=experts.n_out,
                 k=experts.n_in,
                 a=self._ready(a, weight_format, rows=rows, part=part),

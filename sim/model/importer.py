@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sim.errors import ModelError, Problem, nearest
+from sim.model.aliases import model_ids, model_named
 from sim.model.architecture import Model
 from sim.model.config import Config, read_config
 from sim.model.families.common import with_notes
@@ -17,9 +18,9 @@ def load_model(name_or_path: str, *, search_dirs: Sequence[Path]) -> Model:
     """Return the model that a name or a path stands for.
 
     A bare name is looked up as NAME/config.json in `search_dirs`, in order; anything else is the
-    path of a config.json or of a folder with one. Raises ModelError with every problem of the
-    file: unknown name, unreadable or broken JSON, unsupported `model_type`, missing or wrong
-    fields.
+    path of a config.json or of a folder with one, or an id in `aliases.toml`. Raises ModelError
+    with every problem of the file: unknown name, unreadable or broken JSON, unsupported
+    `model_type`, missing or wrong fields.
     """
     config = read_config(_locate(name_or_path, search_dirs))
     builder = _builder(config)
@@ -36,17 +37,16 @@ def known_models(search_dirs: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _locate(name_or_path: str, search_dirs: Sequence[Path]) -> Path:
-    if "/" not in name_or_path and not name_or_path.endswith(".json"):
-        for folder in search_dirs:
-            path = folder / name_or_path / CONFIG_NAME
-            if path.is_file():
-                return path
+    found = _named(name_or_path, search_dirs)
     path = Path(name_or_path)
-    if path.is_dir() and (path / CONFIG_NAME).is_file():
+    if found is None and path.is_dir() and (path / CONFIG_NAME).is_file():
         return path / CONFIG_NAME
-    if path.is_file():
+    if found is None and path.is_file():
         return path
-    known = known_models(search_dirs)
+    found = found or _named(model_named(name_or_path, search_dirs), search_dirs)
+    if found is not None:
+        return found
+    known = (*known_models(search_dirs), *model_ids(search_dirs))
     folders = ", ".join(str(folder) for folder in search_dirs) or "no folder"
     raise ModelError(
         [
@@ -58,6 +58,15 @@ def _locate(name_or_path: str, search_dirs: Sequence[Path]) -> Path:
             )
         ]
     )
+
+
+def _named(name: str, search_dirs: Sequence[Path]) -> Path | None:
+    if "/" not in name and not name.endswith(".json"):
+        for folder in search_dirs:
+            path = folder / name / CONFIG_NAME
+            if path.is_file():
+                return path
+    return None
 
 
 def _builder(config: Config) -> Callable[[Config], Model]:

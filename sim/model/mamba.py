@@ -89,7 +89,7 @@ class MambaMixer(WithoutCache):
         projected = emitter.gemm(self._in(), x, "ssm_in", part=PART)
         half = part_of(projected, emitter.shape.tokens * self.inner * PLAIN_BYTES)
         conv_out = self._conv().emit(emitter, half, part=PART)
-        params = emitter.gemm(self._x(), conv_out, "ssm_params", part=PART)
+        params = emitter.row_parallel(self._x(), conv_out, "ssm_params", part=PART)
         self._emit_inner_norm(emitter, params)
         low_rank = part_of(params, emitter.shape.tokens * self.dt_rank * PLAIN_BYTES)
         dt = emitter.gemm(self._dt(), low_rank, "ssm_dt", part=PART)
@@ -98,7 +98,7 @@ class MambaMixer(WithoutCache):
         inputs = (conv_out, dt, b_and_c, half, emitter.stored(self._decay()))
         out = emitter.activation("ssm_out", self.inner)
         self._recurrence().emit(emitter, inputs, out, part=PART)
-        return emitter.gemm(self._out(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._out(), out, "mixer_out", part=PART)
 
     def _emit_inner_norm(self, emitter: Emitter, params: Tensor) -> None:
         if not self.inner_norms:

@@ -91,7 +91,7 @@ class Mamba2Mixer(WithoutCache):
         inputs = (conv_out, dt, emitter.stored(self._decay()))
         self._recurrence().emit(emitter, inputs, out, part=PART)
         self._emit_gate(emitter, projected, out)
-        return emitter.gemm(self._out(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._out(), out, "mixer_out", part=PART)
 
     def _emit_gate(self, emitter: Emitter, projected: Tensor, out: Tensor) -> None:
         values = emitter.shape.tokens * self.inner

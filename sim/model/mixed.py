@@ -164,7 +164,8 @@ def _any_draw(model: Model, tokens: int) -> Draws:
     moe = model.moe
     if moe is None:
         return ()
-    return ((tokens,) * moe.top_k + (0,) * (moe.n_experts - moe.top_k),)
+    routed = tokens * model.data_parallel
+    return ((routed,) * moe.top_k + (0,) * (moe.n_experts - moe.top_k),)
 
 
 def _spliced(together: StepGraph, apart: Sequence[StepGraph]) -> Iterator[Block]:

@@ -118,7 +118,8 @@ class MlaMixer(WithoutState):
             self._emit_indexer(emitter, self.indexer, x, q_latent)
         kv = self._emit_cache(emitter, q, kv_a)
         attend = self._emit_absorbed if emitter.shape.is_decode else self._emit_expanded
-        return emitter.gemm(self._output(), attend(emitter, q, kv), "mixer_out", part=PART)
+        out = attend(emitter, q, kv)
+        return emitter.row_parallel(self._output(), out, "mixer_out", part=PART)
 
     def _emit_queries(self, emitter: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         down, kv_a = emitter.projections("qkv_a", self._downs(), x, part=PART)

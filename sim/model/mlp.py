@@ -44,10 +44,18 @@ class DenseMlp(Stateless):
 
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append up-projections, activation and down-projection."""
+        return emitter.row_parallel(
+            self._down(), self._emit_up(emitter, x), self.out, part=self.part
+        )
+
+    def emit_partial(self, emitter: Emitter, x: Tensor) -> Tensor:
+        """Append the same without the sum over GPUs, which the caller makes with more."""
+        return emitter.gemm(self._down(), self._emit_up(emitter, x), self.out, part=self.part)
+
+    def _emit_up(self, emitter: Emitter, x: Tensor) -> Tensor:
         ups = emitter.projections(f"{self.prefix}gate_up", self._ups(), x, part=self.part)
         values = emitter.shape.tokens * self.width
-        hidden = emit_activation(emitter, ups, values, prefix=self.prefix, part=self.part)
-        return emitter.gemm(self._down(), hidden, self.out, part=self.part)
+        return emit_activation(emitter, ups, values, prefix=self.prefix, part=self.part)
 
 
 def emit_activation(

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sim.kernel.collective import Op
 from sim.kernel.operators import Tensor
 from sim.model.component import Stateless
 from sim.model.emitter import Emitter
 from sim.model.mlp import DenseMlp, emit_activation
 from sim.model.parameters import PLAIN_BYTES, Experts, Matrix, Parameter, Vector
-from sim.model.routing import check_counts
+from sim.model.routing import check_counts, heaviest_share
 
 PART = "moe"
 ROUTING_BYTES = 8
@@ -26,6 +27,11 @@ class Moe(Stateless):
     of them makes and another widens again (Nemotron 3's LatentMoE; the router and the shared
     experts see the whole width). `router_scale` is a weight per channel before the router and one
     per expert behind it (Gemma 4).
+
+    With `local_experts` this is one GPU of several that hold so many whole experts each (None: all
+    are here). The step is as long as that of the GPU with the most experts to read, so its share of
+    a routing draw is taken. If the GPUs have tokens of their own, all tokens are gathered before
+    the experts and the results scattered behind them (vLLM `allgather_reducescatter`).
     """
 
     hidden: int
@@ -42,6 +48,12 @@ class Moe(Stateless):
     shared_gate: bool = False
     latent: int | None = None
     router_scale: bool = False
+    local_experts: int | None = None
+
+    @property
+    def held_experts(self) -> int:
+        """Return how many routed experts lie in this GPU's memory."""
+        return self.n_experts if self.local_experts is None else self.local_experts
 
     @property
     def _expert_hidden(self) -> int:
@@ -79,7 +91,7 @@ class Moe(Stateless):
     def _experts(self, name: str, n_out: int, n_in: int) -> Experts:
         return Experts(
             name=f"experts.{name}",
-            count=self.n_experts,
+            count=self.held_experts,
             top_k=self.top_k,
             n_out=n_out,
             n_in=n_in,
@@ -128,24 +140,50 @@ class Moe(Stateless):
 
         Raises ValueError if the routing draw of the emitter does not fit.
         """
-        draw, tokens = emitter.routing_draw, emitter.shape.tokens
-        check_counts(draw, tokens=tokens, n_experts=self.n_experts, top_k=self.top_k)
+        counts = self._local_counts(emitter)
         shared = self._emit_shared(emitter, x)
         routing = self._emit_routing(emitter, x)
         for matrix in self._latent_down():
             x = emitter.gemm(matrix, x, "expert_latent", part=PART)
-        permuted = self._emit_permute(emitter, x, routing)
-        up = emitter.grouped_gemm(self._up(), permuted, "expert_up", part=PART)
-        values = tokens * self.top_k * self.width
+        x, routing = self._emit_gather(emitter, x, routing)
+        permuted = self._emit_permute(emitter, x, routing, rows=sum(counts))
+        up = emitter.grouped_gemm(self._up(), permuted, "expert_up", part=PART, counts=counts)
+        values = sum(counts) * self.width
         hidden = emit_activation(emitter, (up,), values, prefix="expert_", part=PART)
-        down = emitter.grouped_gemm(self._down(), hidden, "expert_out", part=PART)
-        return self._emit_result(emitter, (down, routing), shared)
+        down = emitter.grouped_gemm(self._down(), hidden, "expert_out", part=PART, counts=counts)
+        out = self._emit_result(emitter, (down, routing), shared, rows=sum(counts))
+        emitter.all_reduce(out, "moe.all_reduce", part=PART)
+        return out
+
+    def _local_counts(self, emitter: Emitter) -> tuple[int, ...]:
+        draw, shape = emitter.routing_draw, emitter.shape
+        tokens = shape.tokens * shape.data_parallel
+        check_counts(draw, tokens=tokens, n_experts=self.n_experts, top_k=self.top_k)
+        if self.local_experts is None:
+            return draw
+        return heaviest_share(draw, self.n_experts // self.local_experts)
+
+    def _emit_gather(self, emitter: Emitter, x: Tensor, routing: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the all-gather of tokens and their routing; without other ranks, nothing."""
+        ranks = emitter.shape.data_parallel
+        if ranks == 1:
+            return x, routing
+        rows = ranks * emitter.shape.tokens
+        tokens = emitter.activation("gathered", self._expert_hidden, rows=rows)
+        routings = emitter.activation(
+            "gathered_routing", self.top_k, rows=rows, value_bytes=ROUTING_BYTES
+        )
+        outputs = (tokens, routings)
+        emitter.exchange(
+            Op.ALL_GATHER, ranks, (x, routing), outputs, name="experts.all_gather", part=PART
+        )
+        return outputs
 
     def _emit_shared(self, emitter: Emitter, x: Tensor) -> tuple[Tensor, ...]:
         shared = self._shared()
         if shared is None:
             return ()
-        out = shared.emit(emitter, x)
+        out = shared.emit_partial(emitter, x)
         for matrix in self._shared_gate():
             gate = emitter.gemm(matrix, x, "shared_gate", part=PART)
             values = emitter.shape.tokens * self.hidden
@@ -176,21 +214,29 @@ class Moe(Stateless):
         )
         return routing
 
-    def _emit_permute(self, emitter: Emitter, x: Tensor, routing: Tensor) -> Tensor:
-        rows = emitter.shape.tokens * self.top_k
+    def _emit_permute(self, emitter: Emitter, x: Tensor, routing: Tensor, *, rows: int) -> Tensor:
         permuted = emitter.activation("permuted", self._expert_hidden, rows=rows)
         emitter.elementwise("permute", "permute", part=PART, reads=(x, routing), writes=(permuted,))
         return permuted
 
     def _emit_result(
-        self, emitter: Emitter, routed: tuple[Tensor, ...], shared: tuple[Tensor, ...]
+        self,
+        emitter: Emitter,
+        routed: tuple[Tensor, ...],
+        shared: tuple[Tensor, ...],
+        *,
+        rows: int,
     ) -> Tensor:
-        """Append the combination; latent results are widened before shared ones are added."""
-        if self.latent is None:
-            return self._emit_combine(emitter, "ffn_out", (*routed, *shared))
-        combined = self._emit_combine(emitter, "expert_latent_out", routed)
-        (matrix,) = self._latent_up()
-        out = emitter.gemm(matrix, combined, "ffn_out", part=PART)
+        """Append the combination of `rows` results.
+
+        Latent results are widened, those for other ranks scattered, before shared ones are added.
+        """
+        if self.latent is None and emitter.shape.data_parallel == 1:
+            return self._emit_combine(emitter, "ffn_out", (*routed, *shared), rows=rows)
+        name = "ffn_out" if self.latent is None else "expert_latent_out"
+        out = self._emit_scatter(emitter, name, routed, rows=rows)
+        for matrix in self._latent_up():
+            out = emitter.gemm(matrix, out, "ffn_out", part=PART)
         if shared:
             values = out.size_bytes // PLAIN_BYTES
             emitter.elementwise(
@@ -203,8 +249,25 @@ class Moe(Stateless):
             )
         return out
 
-    def _emit_combine(self, emitter: Emitter, name: str, reads: tuple[Tensor, ...]) -> Tensor:
+    def _emit_scatter(
+        self, emitter: Emitter, name: str, routed: tuple[Tensor, ...], *, rows: int
+    ) -> Tensor:
+        """Append the combination and, if other ranks have tokens here, the reduce-scatter."""
+        ranks = emitter.shape.data_parallel
+        if ranks == 1:
+            return self._emit_combine(emitter, name, routed, rows=rows)
+        partial = self._emit_combine(emitter, "partial", routed, rows=rows)
         out = emitter.activation(name, self._expert_hidden)
+        emitter.exchange(
+            Op.REDUCE_SCATTER, ranks, (partial,), (out,), name="experts.reduce_scatter", part=PART
+        )
+        return out
+
+    def _emit_combine(
+        self, emitter: Emitter, name: str, reads: tuple[Tensor, ...], *, rows: int
+    ) -> Tensor:
+        rows_out = emitter.shape.tokens * emitter.shape.data_parallel
+        out = emitter.activation(name, self._expert_hidden, rows=rows_out)
         values = out.size_bytes // PLAIN_BYTES
         emitter.elementwise(
             "combine",
@@ -212,6 +275,6 @@ class Moe(Stateless):
             part=PART,
             reads=reads,
             writes=(out,),
-            flop=values * (2 * self.top_k + len(reads) - 2),
+            flop=2 * rows * self._expert_hidden + values * (len(reads) - 2),
         )
         return out

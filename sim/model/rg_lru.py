@@ -92,4 +92,4 @@ class RgLruMixer(WithoutCache):
             flop=5 * values,
             sfu=values,
         )
-        return emitter.gemm(self._out(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._out(), out, "mixer_out", part=PART)

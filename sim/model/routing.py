@@ -29,6 +29,20 @@ def check_counts(counts: Sequence[int], *, tokens: int, n_experts: int, top_k: i
         )
 
 
+def heaviest_share(counts: Sequence[int], parts: int) -> tuple[int, ...]:
+    """Return the counts of the GPU that the others wait for, if `parts` GPUs share the experts.
+
+    GPU i holds the i-th run of neighbouring experts. Weights are what takes time until every
+    expert has many tokens: the share with the most experts hit, then the one with the most tokens.
+
+    >>> heaviest_share((9, 0, 1, 1), 2)
+    (1, 1)
+    """
+    size = len(counts) // parts
+    shares = [tuple(counts[start : start + size]) for start in range(0, size * parts, size)]
+    return max(shares, key=lambda share: (sum(count > 0 for count in share), sum(share)))
+
+
 def expected_distinct_experts(*, tokens: int, n_experts: int, top_k: int) -> float:
     """Return E(1 - (1 - k/E)^n): the mean number of experts hit by uniform independent tokens.
 

@@ -144,4 +144,4 @@ class SharedBlockMixer:
         )
         values = emitter.shape.tokens * self.block.width
         hidden = emit_activation(emitter, (shared,), values, prefix="shared_", part=PART)
-        return emitter.gemm(self.block.down(), hidden, "shared_mlp_out", part=PART)
+        return emitter.row_parallel(self.block.down(), hidden, "shared_mlp_out", part=PART)

@@ -14,20 +14,29 @@ PART = "short_conv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortConv(WithoutCache):
-    """Project to B, C and x; convolve B·x over `kernel` tokens; multiply by C; project back."""
+    """Project to B, C and x; convolve B·x over `kernel` tokens; multiply by C; project back.
+
+    `inner` is the number of channels between the projections (None: as many as `hidden`).
+    """
 
     hidden: int
     kernel: int
     bias: bool = False
+    inner: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels that are convolved."""
+        return self.hidden if self.inner is None else self.inner
 
     def _in(self) -> Matrix:
-        return Matrix(name="in_proj", n_out=3 * self.hidden, n_in=self.hidden, bias=self.bias)
+        return Matrix(name="in_proj", n_out=3 * self.channels, n_in=self.hidden, bias=self.bias)
 
     def _out(self) -> Matrix:
-        return Matrix(name="out_proj", n_out=self.hidden, n_in=self.hidden, bias=self.bias)
+        return Matrix(name="out_proj", n_out=self.hidden, n_in=self.channels, bias=self.bias)
 
     def _conv(self) -> CausalConv:
-        return CausalConv(channels=self.hidden, kernel=self.kernel, bias=self.bias, silu=False)
+        return CausalConv(channels=self.channels, kernel=self.kernel, bias=self.bias, silu=False)
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield both projections and the convolution."""
@@ -40,9 +49,9 @@ class ShortConv(WithoutCache):
     def emit(self, emitter: Emitter, x: Tensor) -> Tensor:
         """Append projection, input gate, convolution, output gate and projection."""
         projected = emitter.gemm(self._in(), x, "conv_in", part=PART)
-        third = part_of(projected, emitter.shape.tokens * self.hidden * PLAIN_BYTES)
-        values = emitter.shape.tokens * self.hidden
-        gated = emitter.activation("conv_gated", self.hidden)
+        third = part_of(projected, emitter.shape.tokens * self.channels * PLAIN_BYTES)
+        values = emitter.shape.tokens * self.channels
+        gated = emitter.activation("conv_gated", self.channels)
         emitter.elementwise(
             "gate",
             "input_gate",
@@ -55,4 +64,4 @@ class ShortConv(WithoutCache):
         emitter.elementwise(
             "gate", "output_gate", part=PART, reads=(out, third), writes=(out,), flop=values
         )
-        return emitter.gemm(self._out(), out, "mixer_out", part=PART)
+        return emitter.row_parallel(self._out(), out, "mixer_out", part=PART)

@@ -93,8 +93,12 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
 
     `context` counts the tokens visible to the last new token, itself included: decode is
     `q_len == 1`, prefill `q_len > 1` after a prefix of `context - q_len` tokens. Layer i takes
-    `routing_draws[i % len(routing_draws)]` as tokens per expert if it routes. Raises ValueError
-    for a shape without tokens, a missing draw or one that does not fit.
+    `routing_draws[i % len(routing_draws)]` as tokens per expert if it routes.
+
+    Of a share of a model (`sim.model.parallel.shard`) it is the step of that GPU, its collectives
+    included. Then a draw holds the tokens of all `data_parallel` groups of GPUs that share the
+    experts, `batch * q_len` of each. Raises ValueError for a shape without tokens, a missing draw
+    or one that does not fit.
     """
     shape = StepShape(
         batch=batch,
@@ -104,6 +108,8 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
         kv_format=kv_format,
         merge_projections=merge_projections,
         window_slack=window_slack,
+        tensor_parallel=model.tensor_parallel,
+        data_parallel=model.data_parallel,
     )
     layers = _layer_blocks(model, shape, routing_draws)
     blocks = (embedding_block(model, shape), *layers, head_block(model, shape))

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sim.hardware.collective_library import library, run_library
 from sim.hardware.estimate import estimate_ps
 from sim.hardware.gpu import Gpu, KernelRun
+from sim.hardware.link import CollectiveRun
 from sim.hardware.residency import EMPTY_L2, L2State, Resident
+from sim.kernel.collective import Collective
 from sim.kernel.engine import Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
@@ -45,6 +48,21 @@ class Device:
     def simulate(self, kernel: Kernel, l2: L2State) -> KernelRun:
         """Return the run of a kernel on an L2 state, simulated anew."""
         return self.gpu.run(kernel, l2)
+
+    def exchange(self, what: Collective) -> CollectiveRun:
+        """Return the run of a collective by the engine's library, its launch gap left out.
+
+        Raises InputError if the chip cannot take part.
+        """
+        chip = self.gpu.spec
+        name = self.engine.collectives
+        key = key_of("exchange", self.gpu.fingerprint(), name, what)
+        known = self.memo.get(key)
+        if isinstance(known, CollectiveRun):
+            return known
+        run = run_library(chip, what, library(name), launch_ps=chip.kernel_start_ps)
+        self.memo.put(key, run)
+        return run
 
     def tune(self, op: Operator) -> tuple[Kernel, ...]:
         """Return the fastest kernel sequence for `op`, weights cold and activations in L2.

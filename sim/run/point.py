@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from sim.hardware.gpu import Gpu
+from sim.model.architecture import Model
 from sim.model.memory import activation_bytes, kv_bytes, state_bytes, weights_bytes
+from sim.model.parallel import shard
 from sim.model.step import StepGraph, build_step
 from sim.run.device import Device
 from sim.run.draws import routing_draws
@@ -16,16 +18,22 @@ from sim.units import PS_PER_S, transfer_ps, work_ps
 
 @dataclass(slots=True, kw_only=True)
 class PointRunner:
-    """Runs the points of one contestant of a scenario on one device."""
+    """Runs the points of one contestant of a scenario on one device.
+
+    If several GPUs share the model, memory, bytes and FLOP are those of one of them; the tokens
+    are those of all together.
+    """
 
     scenario: Scenario
     contestant: Contestant
     device: Device
     _activations: dict[int, int] = field(default_factory=dict)
     _question: bytes = b""
+    _model: Model = field(init=False)
 
     def __post_init__(self) -> None:
-        """Hash what all points share."""
+        """Hash what all points share, and take one GPU's share of the model."""
+        self._model = shard(self.contestant.model, tensor=self.contestant.tensor_parallel)
         scenario = self.scenario
         fingerprint = self.device.gpu.fingerprint()
         self._question = key_of(fingerprint, scenario.engine, scenario.seed, self.contestant)
@@ -50,7 +58,7 @@ class PointRunner:
         return key_of("point", self._question, batch, context)
 
     def _need(self, batch: int, context: int) -> MemoryNeed:
-        model = self.contestant.model
+        model = self._model
         if batch not in self._activations:
             self._activations[batch] = activation_bytes(self.graph(batch, context))
         return MemoryNeed(
@@ -69,7 +77,7 @@ class PointRunner:
         """Return the decode step of a point, its routing drawn from the seed."""
         scenario, contestant = self.scenario, self.contestant
         return build_step(
-            contestant.model,
+            self._model,
             batch=batch,
             q_len=1,
             context=context,

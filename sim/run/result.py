@@ -31,7 +31,8 @@ class TrafficRow:
     """Bytes of one class at one level in one direction during one step."""
 
     traffic: str  # weights | experts | kv | state | activations
-    level: str  # "l2" (requested by SMs) or "hbm" (L2 misses and write-backs)
+    # "l2" (requested by SMs), "hbm" (L2 misses and write-backs) or "link" (sent to other GPUs)
+    level: str
     direction: str  # "read" or "write"
     size_bytes: int
 

@@ -10,8 +10,6 @@ from functools import partial
 from math import inf
 from pathlib import Path
 
-import numpy as np
-
 from sim.hardware.gpu import Gpu
 from sim.model.architecture import Model
 from sim.model.mixed import StepFormats
@@ -22,7 +20,7 @@ from sim.run.draws import drawn
 from sim.run.memo import Entry, Memo, default_path
 from sim.run.memo import write as write_memo
 from sim.run.serve_device import ServeDevice
-from sim.run.serve_result import ServeInfo, Served, Sweep, SweepPoint, served, sweep_point
+from sim.run.serve_result import Served, ServeInfo, Sweep, SweepPoint, served, sweep_point
 from sim.scenario.serve_scenario import RateSweep, ServeContestant, ServeScenario
 from sim.serving.capacity import keeps, max_rate
 from sim.serving.config import ServeConfig
@@ -231,7 +229,7 @@ def cluster_parts(
     )
 
 
-def step_cost(  # noqa: PLR0913 - a cost has that many facts
+def step_cost(
     contestant: ServeContestant,
     share: Model,
     memo: Memo,
@@ -257,9 +255,7 @@ def step_cost(  # noqa: PLR0913 - a cost has that many facts
 
 
 def _draws(contestant: ServeContestant, share: Model, seed: int, tokens: int) -> Draws:
-    return drawn(
-        contestant.routing, contestant.model.moe, tokens * share.data_parallel, seed=seed
-    )
+    return drawn(contestant.routing, contestant.model.moe, tokens * share.data_parallel, seed=seed)
 
 
 def _peer(contestant: ServeContestant) -> Wire:
@@ -267,9 +263,7 @@ def _peer(contestant: ServeContestant) -> Wire:
     wires, link = contestant.wires, contestant.hardware.link
     base = _NETWORK
     if link is not None:
-        base = Wire(
-            bytes_per_s=int(link.bytes_per_s * link.efficiency), latency_ps=link.latency_ps
-        )
+        base = Wire(bytes_per_s=int(link.bytes_per_s * link.efficiency), latency_ps=link.latency_ps)
     return Wire(
         bytes_per_s=wires.transfer_bytes_per_s or base.bytes_per_s,
         latency_ps=(

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sim.hardware.gpu import KernelRun
-from sim.hardware.residency import EMPTY_L2, L2State, forget
+from sim.hardware.residency import EMPTY_L2, L2State, forget, received
 from sim.kernel.engine import Engine, LaunchMode
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.fusion import fuse, live_in
-from sim.kernel.operators import Operator
+from sim.kernel.operators import Exchange, Operator, Traffic
 from sim.measure.causes import CAUSES
 from sim.model.step import Block, StepGraph
 from sim.run.device import Device
 from sim.run.result import OperatorRow, TrafficRow
+from sim.units import ceil_div
 
 TrafficKey = tuple[str, str, str]
 
@@ -172,12 +173,41 @@ def run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tup
     sums: Sums = {}
     for op, alive in zip(operators, alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))
+        if isinstance(op, Exchange):
+            exchanged, l2 = run_exchange(op, device, l2)
+            total.add(exchanged)
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
             total.add(summed(kernel, run))
             l2 = run.l2
         l2 = forget(l2, alive)
     return sums, l2
+
+
+def run_exchange(op: Exchange, device: Device, l2: L2State) -> tuple[OperatorSum, L2State]:
+    """Return what a collective takes on this GPU, and the L2 state with what it received.
+
+    A sum in place stays where it is. The ranks' time is averaged over them, and every SM shares
+    it. Raises InputError if the chip cannot take part.
+    """
+    run, ranks = device.exchange(op.what), op.what.ranks
+    names = {tensor.name for tensor in op.inputs}
+    made = [tensor for tensor in op.outputs if tensor.name not in names]
+    l2, written_back = received(l2, made, device.gpu.spec.l2_bytes)
+    shares = share_out(Counter(run.rank_ps), ranks, run.time_ps)
+    sent_bytes = ceil_div(run.link_bytes + run.network_bytes, ranks)
+    traffic = Counter({(Traffic.ACTIVATIONS.value, "link", "write"): sent_bytes})
+    for name, size in written_back.items():
+        traffic[name.value, "hbm", "write"] += size
+    total = OperatorSum(
+        part=op.part,
+        kernels=Counter({f"{op.what.op} {run.name}": 1}),
+        runs=1,
+        time_ps=run.time_ps,
+        sm_ps=Counter({cause: ps * device.gpu.spec.sm_count for cause, ps in shares.items()}),
+        traffic=traffic,
+    )
+    return total, l2
 
 
 def alive_after(operators: Sequence[Operator]) -> list[frozenset[str]]:

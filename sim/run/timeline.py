@@ -14,12 +14,13 @@ from typing import Any
 from sim.hardware.residency import EMPTY_L2, L2State, forget
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower.fusion import fuse
+from sim.kernel.operators import Exchange
 from sim.measure.probe import RecordingProbe
 from sim.run.device import Device
 from sim.run.memo import Memo
 from sim.run.point import PointRunner, build_device
 from sim.run.result import Result
-from sim.run.step import alive_after, launch_gap_ps, live_out
+from sim.run.step import alive_after, launch_gap_ps, live_out, run_exchange
 from sim.run.write import write_whole
 from sim.scenario.scenario import Scenario
 from sim.units import PS_PER_US
@@ -44,7 +45,10 @@ def write_timeline(scenario: Scenario, result: Result, out_dir: Path) -> Path:
         title = f"{contestant.name}, batch {point.batch}, context {point.context}"
         track = Track(pid=100 + index, title=title)
         for kernel, l2 in _kernels(runner, point.batch, point.context):
-            track.add(kernel, l2, device)
+            if isinstance(kernel, Exchange):
+                track.add_exchange(kernel, device)
+            else:
+                track.add(kernel, l2, device)
         events.extend(track.events)
     trace = {"displayTimeUnit": "ns", "traceEvents": events}
     data = gzip.compress(json.dumps(trace, sort_keys=True).encode(), mtime=0)
@@ -64,9 +68,7 @@ class Track:
 
     def add(self, kernel: Kernel, l2: L2State, device: Device) -> None:
         """Run a kernel with a probe and append its gap, itself and what its servers did."""
-        gap_ps = launch_gap_ps(device)
-        self._span(_GAPS, "launch", self.now_ps, gap_ps, {})
-        self.now_ps += gap_ps
+        self._gap(device)
         probe = RecordingProbe()
         run = device.gpu.run(kernel, l2, probe)
         arguments = {
@@ -85,6 +87,19 @@ class Track:
                 self._thread(service.server), kernel.operator, start_ps, length_ps, arguments
             )
         self.now_ps += run.time_ps
+
+    def add_exchange(self, op: Exchange, device: Device) -> None:
+        """Append the gap before a collective and the collective."""
+        self._gap(device)
+        run = device.exchange(op.what)
+        arguments = {"operator": op.name, "ranks": op.what.ranks, "bytes": op.what.size_bytes}
+        self._span(_KERNELS, f"{op.what.op} {run.name}", self.now_ps, run.time_ps, arguments)
+        self.now_ps += run.time_ps
+
+    def _gap(self, device: Device) -> None:
+        gap_ps = launch_gap_ps(device)
+        self._span(_GAPS, "launch", self.now_ps, gap_ps, {})
+        self.now_ps += gap_ps
 
     def _thread(self, server: str) -> int:
         if server not in self.threads:
@@ -110,14 +125,19 @@ def _named(kind: str, pid: int, tid: int, name: str) -> Event:
     return {"ph": "M", "pid": pid, "tid": tid, "name": kind, "args": {"name": name}}
 
 
-def _kernels(runner: PointRunner, batch: int, context: int) -> Iterator[tuple[Kernel, L2State]]:
-    """Yield the first kernels of a step, each with the L2 state that it finds."""
+def _kernels(
+    runner: PointRunner, batch: int, context: int
+) -> Iterator[tuple[Kernel | Exchange, L2State]]:
+    """Yield the first kernels and collectives of a step, each with the L2 state that it finds."""
     graph, device = runner.graph(batch, context), runner.device
     outlives = live_out(graph)
     l2 = EMPTY_L2
     for block in graph.blocks[: LAYERS + 1]:
         operators = fuse(block.operators, device.engine.fusions, outlives)
         for op, alive in zip(operators, alive_after(operators), strict=True):
+            if isinstance(op, Exchange):
+                yield op, l2
+                l2 = run_exchange(op, device, l2)[1]
             for kernel in device.tune(op):
                 yield kernel, l2
                 l2 = device.run(kernel, l2).l2

@@ -8,6 +8,8 @@ from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
 from sim.model.architecture import Model
 from sim.model.memory import kv_bytes, state_bytes, weights_bytes
 from sim.model.moe import Moe
+from sim.model.parallel import shard
+from sim.scenario.parallel import check_parallel
 from sim.scenario.scenario import RoutingKind
 from sim.scenario.schema import ContestantTable, GridTable, RoutingTable
 from sim.toml_source import KeyPath
@@ -47,6 +49,11 @@ def check_contestant(
     if checker.source.get((*path, "routing")) is not None:
         _check_routing(checker, (*path, "routing"), model, grid)
     entry = checker.valid(ContestantTable, path)
+    if chip and entry and entry.tensor_parallel > 1:
+        problems = check_parallel(chip, model, tensor=entry.tensor_parallel)
+        for problem in problems:
+            checker.wrong((*path, "tensor_parallel"), problem)
+        model = model if problems else shard(model, tensor=entry.tensor_parallel)
     if chip and grid and entry:
         needs = memory_needs(
             model, entry.weights, entry.kv, batch=min(grid.batch), context=min(grid.context)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from sim.checking import Checker, Cited, Count, Duration, Table, one_of
 from sim.errors import EngineError, InputError
+from sim.hardware.collective_library import LIBRARIES
 from sim.kernel.engine import (
     AttentionVariant,
     DecodeKernel,
@@ -52,7 +53,9 @@ class _Profile(Table):
     packs_queries: bool = False
     copies_state: bool = False
     router_helpers: Annotated[int, Field(ge=0)] = 0
+    graph_sizes: list[Count] = []
     vector_kernels: _Vector | None = None
+    collectives: Annotated[str, one_of("collective library", tuple(LIBRARIES))] = "nccl"
 
 
 def available_engines(search_dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -96,7 +99,9 @@ def _engine_of(source: TomlSource, *, name: str) -> Engine:
         packs_queries=profile.packs_queries,
         copies_state=profile.copies_state,
         router_helpers=profile.router_helpers,
+        graph_sizes=tuple(sorted(profile.graph_sizes)),
         vector=_vector_of(profile.vector_kernels),
+        collectives=profile.collectives,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sim.checking import Checker
 from sim.errors import InputError, ModelError
+from sim.model.aliases import model_named
 from sim.model.architecture import Model
 from sim.model.importer import load_model
 from sim.resources import is_path, model_dirs, named_models, unknown_name
@@ -17,10 +18,11 @@ T = TypeVar("T")
 
 
 def find_model(name_or_path: str) -> Model:
-    """Return the model of this name or path, told like chips and engines if there is none."""
+    """Return the model of this name, id or path, told like chips and engines if there is none."""
     known = named_models(model_dirs())
-    if not is_path(name_or_path) and name_or_path not in known:
-        raise ModelError([unknown_name(name_or_path, tuple(known), what="model")])
+    name = model_named(name_or_path, model_dirs())
+    if not is_path(name) and name not in known:
+        raise ModelError([unknown_name(name, tuple(known), what="model")])
     return load_model(name_or_path, search_dirs=model_dirs())
 
 

@@ -33,7 +33,10 @@ class Routing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One model in one pair of formats, under a label that is unique in its scenario."""
+    """One model in one pair of formats, under a label that is unique in its scenario.
+
+    `tensor_parallel` GPUs of the scenario's chip share it.
+    """
 
     name: str
     model: Model

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from sim.checking import Count, Real, Table, Text, one_of, read_quantity, wrong
@@ -11,12 +11,6 @@ from sim.scenario.scenario import RoutingKind
 from sim.units import BYTES
 
 DEFAULT_ENGINE = "cuda_graph"
-
-
-def _one_gpu(value: int) -> int:
-    if value != 1:
-        raise wrong("only one GPU is simulated", "1")
-    return value
 
 
 def _granule(value: object) -> int | None:
@@ -54,7 +48,7 @@ class ContestantTable(Table):
     model: Text
     weights: Annotated[str, one_of("weight format", tuple(WEIGHT_FORMATS))] = "bf16"
     kv: Annotated[str, one_of("KV format", tuple(KV_FORMATS))] = "bf16"
-    tensor_parallel: Annotated[int, AfterValidator(_one_gpu)] = 1
+    tensor_parallel: Count = 1
     routing: RoutingTable | None = None
 
 

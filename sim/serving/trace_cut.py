@@ -11,7 +11,7 @@ from sim.errors import InputError, Problem
 from sim.serving.request import Trace
 from sim.units import PS_PER_S
 
-Number = Decimal | float | int
+Number = Decimal | Fraction | float | int
 
 MAX_SPAN_PS: Final = 90 * 24 * 3600 * PS_PER_S
 """Latest arrival: it and what follows must stay within 64-bit picoseconds (106 days)."""

@@ -99,7 +99,7 @@ def test_a_chain_of_kernels_loses_no_dirty_byte(
 def test_l2_never_holds_more_than_its_capacity(launch: Launch, data: st.DataObject) -> None:
     """After every single read and write, what is resident fits and dirty bytes are conserved."""
     spec, kernel, l2 = launch
-    residency = Residency(spec.l2_bytes, kernel, l2)
+    residency = Residency(spec.l2_bytes, kernel.segments, l2)
     before = dirty_bytes(l2).total()
     indices = st.integers(0, len(kernel.segments) - 1)
     moves = st.tuples(st.booleans(), indices, st.integers(0, 2 * spec.l2_bytes), st.integers(1, 4))

@@ -16,7 +16,7 @@ from sim.model.step import build_step
 from sim.run.device import Device
 from sim.run.memo import Memo
 from sim.run.step import run_step
-from sim.scenario.load import find_model
+from sim.scenario.references import find_model
 from tests.strategies import ENGINE, grouped_gemm, real_chip, small_chip
 
 DRAWS = 1000

@@ -14,7 +14,7 @@ from sim.model.step import build_step
 from sim.run.device import Device
 from sim.run.memo import Memo
 from sim.run.step import run_step, share_out
-from sim.scenario.load import find_model
+from sim.scenario.references import find_model
 from tests.properties.laws import causes_fill_the_time
 from tests.strategies import ENGINE, Launch, address_maps, launches, real_chip
 

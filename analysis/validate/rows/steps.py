@@ -1,11 +1,11 @@
-"""Rows of decode_e2e.csv: whole decode steps on one GPU, by published engines.
+"""Rows of decode_e2e.csv: whole decode steps by published engines, on one GPU or shared by several.
 
 Each engine is one profile of `scenarios/engines`, shared by all its rows. A row whose time holds
 the prefill gets the prefill simulated and added. The `value` of a row is in its own `metric`.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Final
@@ -21,6 +21,7 @@ from sim.kernel.engine import Engine
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
 from sim.model.architecture import Model
 from sim.model.importer import load_model
+from sim.model.parallel import shard
 from sim.model.routing import draw_routing
 from sim.model.step import StepGraph, build_step
 from sim.resources import engine_dirs, model_dirs
@@ -98,7 +99,8 @@ class StepCase:
 
     A router's choice follows a Zipf law of `exponent`, 0 for uniform. If `prompt_len` is not 0, the
     time is that of a whole run: the prefill and `output_len - 1` decode steps at the middle
-    context. `metric` is step_ms, tok_s_total or tok_s_per_user.
+    context. `metric` is step_ms, tok_s_total or tok_s_per_user. `gpus` share the model by tensor
+    parallelism; a roofline then is of one of them.
     """
 
     model: str
@@ -113,6 +115,7 @@ class StepCase:
     window_slack: int = 0
     prompt_len: int = 0
     output_len: int = 0
+    gpus: int = 1
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
         """Return the simulated value in the row's metric."""
@@ -140,7 +143,7 @@ class StepCase:
         return self._step(q_len=self.prompt_len, context=self.prompt_len)
 
     def _step(self, *, q_len: int, context: int) -> StepGraph:
-        model = _model(self.model)
+        model = shard(_model(self.model), tensor=self.gpus)
         return build_step(
             model,
             batch=self.batch,
@@ -168,6 +171,21 @@ def step_case(row: Row) -> StepCase:
     """Return what a row timed. Raises UnpredictableError for what we cannot tell or do not have."""
     if number(row, "n_gpus") != 1:
         raise UnpredictableError("several GPUs")
+    return _case(row)
+
+
+def shared_step_case(row: Row) -> StepCase:
+    """Return what a row timed on GPUs that share a model by tensor parallelism and nothing else.
+
+    Raises UnpredictableError as `step_case`, and for other kinds of sharing.
+    """
+    gpus = number(row, "n_gpus")
+    if row["parallelism"] != f"TP{gpus}":
+        raise UnpredictableError(f"no parallelism {row['parallelism']}")
+    return replace(_case(row), gpus=gpus)
+
+
+def _case(row: Row) -> StepCase:
     # One sequence that brings several tokens: llama.cpp's pp test with a small microbatch.
     together = "MICROBATCH" in row["notes"]
     tokens = number(row, "batch")

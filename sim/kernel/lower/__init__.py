@@ -21,6 +21,7 @@ from sim.kernel.operators import (
     Attention,
     ChunkedScan,
     Elementwise,
+    Exchange,
     Gemm,
     GroupedGemm,
     MixedAttention,
@@ -35,7 +36,7 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
     """Yield the alternative kernel sequences for `op`; a tuner takes the fastest.
 
     Each alternative moves the same tensors and does the same useful FLOP. An operator without work
-    (a grouped GEMM without tokens) yields nothing.
+    (a grouped GEMM without tokens) yields nothing, nor does an exchange: a library runs it.
     """
     match op:
         case Gemm() | GroupedGemm():
@@ -48,6 +49,8 @@ def lower(op: Operator, target: Target, engine: Engine) -> Iterator[tuple[Kernel
             yield lower_state_update(op, target, copied=engine.copies_state)
         case ChunkedScan():
             yield lower_scan(op, target, engine.scan)
+        case Exchange():
+            return
         case _:
             raise InvariantError(f"no lowering for operator {op!r}")
 

@@ -12,7 +12,7 @@ from analysis.validate.case import BENCHMARK_ENGINE, KernelCase, Row, Unpredicta
 from analysis.validate.command import validate
 from analysis.validate.predict import Plan, Prediction, Predictor, predict, simulate
 from analysis.validate.rows.moe_routing import rank_load
-from analysis.validate.rows.steps import step_case
+from analysis.validate.rows.steps import shared_step_case, step_case
 from analysis.validate.run import Options, table_text, validated
 from analysis.validate.score import judge, score, scores
 from analysis.validate.tables import TABLES, Table, read_table
@@ -134,6 +134,14 @@ def test_the_benchmark_of_sglang_sends_other_ranks_tokens_to_its_first_expert() 
 def test_a_step_on_several_gpus_is_not_predicted() -> None:
     with pytest.raises(UnpredictableError, match="several GPUs"):
         step_case({"n_gpus": "2"})
+
+
+def test_only_tensor_parallel_gpus_share_a_step_that_is_predicted() -> None:
+    """A row says TPn; anything else is refused with its own words."""
+    row = {**LLAMA_CPP_ROW, "n_gpus": "2", "parallelism": "TP2"}
+    assert shared_step_case(row) == replace(step_case(LLAMA_CPP_ROW), gpus=2)
+    with pytest.raises(UnpredictableError, match="no parallelism EP2"):
+        shared_step_case({**row, "parallelism": "EP2"})
 
 
 LLAMA_CPP_ROW = {

@@ -10,14 +10,12 @@ from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2, Arrival
 from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident
 from sim.hardware.spec import ChipSpec
-from sim.kernel.kernel import Load, Phase, Segment
+from sim.kernel.kernel import Load, Segment
 from sim.kernel.operators import Traffic
 from sim.measure.probe import RecordingProbe, Service
 from tests.unit.hardware.chips import (
     HIT_PS,
     MISS_PS,
-    cta,
-    kernel,
     load,
     segment,
     store,
@@ -73,7 +71,7 @@ def bench(
     probe: RecordingProbe | None = None,
 ) -> Bench:
     chip, env = spec or toy_chip(), Clock()
-    residency = Residency(chip.l2_bytes, kernel([cta(Phase())], segments), state)
+    residency = Residency(chip.l2_bytes, segments, state)
     address_map = HashedMap(n_channels=chip.pseudo_channels)
     hbm = Hbm(chip, probe, address_map=address_map, segments=segments, symmetry=True)
     return Bench(env, L2(env, chip, probe, hbm, residency))

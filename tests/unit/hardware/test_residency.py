@@ -3,10 +3,10 @@
 import pytest
 
 from sim.errors import InvariantError
-from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget
-from sim.kernel.kernel import Phase, Segment
-from sim.kernel.operators import Traffic
-from tests.unit.hardware.chips import cta, kernel, load, segment
+from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget, received
+from sim.kernel.kernel import Segment
+from sim.kernel.operators import Tensor, Traffic
+from tests.unit.hardware.chips import load, segment
 
 ACTIVATIONS, WEIGHTS, KV = Traffic.ACTIVATIONS, Traffic.WEIGHTS, Traffic.KV
 
@@ -16,7 +16,7 @@ def held(name: str, size: int, dirty: int = 0, traffic: Traffic = WEIGHTS) -> Re
 
 
 def l2(*segments: Segment, state: L2State = EMPTY_L2, capacity: int = 1000) -> Residency:
-    return Residency(capacity, kernel([cta(Phase())], segments), state)
+    return Residency(capacity, segments, state)
 
 
 def sizes(residency: Residency) -> dict[str, tuple[int, int]]:
@@ -255,3 +255,25 @@ def test_forget_loses_no_byte() -> None:
     after = forget(state, {"w"})
     assert sum(e.resident_bytes for e in after) == 69
     assert sum(e.dirty_bytes for e in after) == 24
+
+
+def test_what_arrives_from_a_link_is_dirty_and_makes_room() -> None:
+    """Weights leave first, clean; then the oldest activation, whose dirty bytes are written."""
+    state = (held("w", 300), held("a", 400, 400, ACTIVATIONS), held("b", 200, 0, ACTIVATIONS))
+    tensors = [Tensor(name="c", size_bytes=600, traffic=ACTIVATIONS)]
+    after, written = received(state, tensors, 1000)
+    assert after == (
+        held("a", 200, 200, ACTIVATIONS),
+        held("b", 200, 0, ACTIVATIONS),
+        held("c", 600, 600, ACTIVATIONS),
+    )
+    assert written == {ACTIVATIONS: 200}
+
+
+def test_what_arrives_again_takes_its_old_place() -> None:
+    """The same buffer of the next layer: newer, not larger."""
+    state = (held("c", 600, 600, ACTIVATIONS), held("b", 200, 0, ACTIVATIONS))
+    tensors = [Tensor(name="c", size_bytes=600, traffic=ACTIVATIONS)]
+    after, written = received(state, tensors, 1000)
+    assert after == (held("b", 200, 0, ACTIVATIONS), held("c", 600, 600, ACTIVATIONS))
+    assert not written

@@ -17,11 +17,10 @@ from sim.hardware.l2 import L2
 from sim.hardware.plan import CtaPlan, Granule, PhasePlan
 from sim.hardware.residency import EMPTY_L2, Residency
 from sim.hardware.sm import Sm, SmJob, SmLedger
-from sim.kernel.kernel import Phase
 from sim.measure.busy import BusyLog
 from sim.measure.causes import CAUSES
 from sim.measure.probe import RecordingProbe
-from tests.unit.hardware.chips import START_PS, cta, kernel, load, segment, store, toy_chip
+from tests.unit.hardware.chips import START_PS, load, segment, store, toy_chip
 
 T = START_PS
 
@@ -60,7 +59,7 @@ class Bench:
         self.env, self.probe, chip = Clock(), RecordingProbe(), toy_chip()
         self.chip = chip
         segments = (segment("w", 10**6),)
-        residency = Residency(chip.l2_bytes, kernel([cta(Phase())], segments), EMPTY_L2)
+        residency = Residency(chip.l2_bytes, segments, EMPTY_L2)
         address_map = HashedMap(n_channels=4)
         hbm = Hbm(chip, None, address_map=address_map, segments=segments, symmetry=True)
         self.l2 = L2(self.env, chip, None, hbm, residency)

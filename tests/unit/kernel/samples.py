@@ -1,5 +1,6 @@
 """Operators in round numbers and two chips to lower them for."""
 
+from sim.kernel.collective import Collective, Op
 from sim.kernel.engine import (
     AttentionVariant,
     DecodeKernel,
@@ -11,6 +12,7 @@ from sim.kernel.formats import BF16, KV_FORMATS, WeightFormat
 from sim.kernel.operators import (
     Attention,
     Elementwise,
+    Exchange,
     Gemm,
     GroupedGemm,
     MlaAttention,
@@ -185,3 +187,11 @@ def elementwise(
         vector_flop=flop,
         sfu_ops=sfu,
     )
+
+
+def exchange(op: Op = Op.ALL_REDUCE, ranks: int = 2, size_bytes: int = 4096) -> Exchange:
+    """Return a collective that sums `x` in place, or makes `y` of it."""
+    x = activation("x", size_bytes)
+    y = x if op is Op.ALL_REDUCE else activation("y", size_bytes)
+    what = Collective(op=op, ranks=ranks, per_node=ranks, size_bytes=size_bytes)
+    return Exchange(name="exchange", part="mlp", what=what, inputs=(x,), outputs=(y,))

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from sim.kernel.collective import Op
 from sim.kernel.operators import ChunkedScan, Operator, StateUpdate, Tensor, Traffic
-from tests.unit.kernel.samples import activation, attention, elementwise, gemm, grouped_gemm, mla
+from tests.unit.kernel.samples import (
+    activation,
+    attention,
+    elementwise,
+    exchange,
+    gemm,
+    grouped_gemm,
+    mla,
+)
 
 STATE = Tensor(name="state", size_bytes=4096, traffic=Traffic.STATE)
 UPDATE = StateUpdate(
@@ -47,6 +56,8 @@ def names(tensors: object) -> list[str]:
         (elementwise("norm", {"x": 2, "w": 2}, {"y": 2}), ["x", "w"], ["y"]),
         (UPDATE, ["x", "dt", "state"], ["y", "state"]),
         (SCAN, ["x", "state"], ["y", "state"]),
+        (exchange(), ["x"], ["x"]),
+        (exchange(Op.ALL_GATHER), ["x"], ["y"]),
     ],
     ids=lambda case: type(case).__name__ if isinstance(case, Operator) else "",
 )
@@ -62,3 +73,9 @@ def test_sinks_are_read_where_an_attention_has_them() -> None:
     """One learnt logit per query head (gpt-oss)."""
     sinks = Tensor(name="sinks", size_bytes=64, traffic=Traffic.WEIGHTS)
     assert names(replace(attention(), sinks=sinks).reads()) == ["q", "kv", "sinks"]
+
+
+def test_some_of_a_token_s_experts_may_be_elsewhere() -> None:
+    """Five of the sixteen choices of two tokens: as many as one token at least made."""
+    assert replace(grouped_gemm((2, 0, 3), 64, 64), top_k=8).tokens == 1
+    assert replace(grouped_gemm((8, 8), 64, 64), top_k=8).tokens == 2

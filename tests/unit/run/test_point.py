@@ -128,3 +128,17 @@ def test_the_knobs_of_a_scenario_reach_the_device() -> None:
     assert (device.gpu.symmetry, device.gpu.granule_bytes) == (False, 4096)
     assert device.gpu.spec is whole.hardware
     assert device.engine is whole.engine
+
+
+def test_several_gpus_share_memory_and_time() -> None:
+    """Two GPUs each hold half of the cache and all matrices, read half, and are faster together."""
+    whole = scenario(("qwen3-8b",))
+    two = replace(whole, contestants=(replace(whole.contestants[0], tensor_parallel=2),))
+    alone, shared = (runner(chosen).run(4, 1024) for chosen in (whole, two))
+    assert shared.memory.kv_bytes == alone.memory.kv_bytes // 2
+    assert shared.memory.weights_bytes == pytest.approx(alone.memory.weights_bytes / 2, rel=1e-3)
+    assert shared.flop == pytest.approx(alone.flop / 2, rel=0.01)
+    assert shared.tokens_per_s == pytest.approx(4e12 / shared.step_ps)
+    assert shared.step_ps < alone.step_ps
+    assert sum(shared.ledger_ps.values()) == shared.step_ps
+    assert shared.ledger_ps["link"] > 0 == alone.ledger_ps["link"]

@@ -70,3 +70,16 @@ def test_a_contestant_without_a_point_has_no_track(tmp_path: Path) -> None:
     path = write_timeline(scenario, replace(result, points=unfit), tmp_path)
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     assert {e["pid"] for e in events} == {100}
+
+
+def test_collectives_stand_among_the_kernels(tmp_path: Path) -> None:
+    """Of two GPUs: the embedding, then two sums a layer for three layers."""
+    overrides = ["grid.batch=[2]", "grid.context=[64]", "hardware=a100-sxm-80gb"]
+    scenario = load_scenario("moe_vs_dense", overrides)
+    two = replace(scenario.contestants[0], tensor_parallel=2)
+    scenario = replace(scenario, contestants=(two,))
+    path = write_timeline(scenario, execute(scenario, memo=False), tmp_path)
+    listed = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    sums = [e for e in listed if e["ph"] == "X" and e["name"].startswith("all_reduce")]
+    assert len(sums) == 1 + 3 * 2
+    assert {e["args"]["ranks"] for e in sums} == {2}

@@ -105,3 +105,14 @@ def test_matrix_vector_kernels_are_a_table_of_a_profile(tmp_path: Path) -> None:
     path.write_text(GOOD + table)
     with pytest.raises(EngineError, match=r"vector_kernels\.regroups: is missing"):
         load_engine(str(path), [])
+
+
+def test_a_profile_names_its_collective_library(tmp_path: Path) -> None:
+    """NCCL unless it says so; a misspelt name is told."""
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    assert load_engine(str(path), []).collectives == "nccl"
+    assert load_engine("vllm", engine_dirs()).collectives == "vllm"
+    path.write_text('collectives = "vlm"\n' + GOOD)
+    with pytest.raises(EngineError, match=r"unknown collective library .* did you mean 'vllm'"):
+        load_engine(str(path), [])

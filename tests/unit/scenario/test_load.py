@@ -137,10 +137,20 @@ def test_a_missing_key_is_told_at_its_table(problems: Told) -> None:
     ]
 
 
-def test_more_than_one_gpu_is_refused(problems: Told) -> None:
-    """Tensor parallelism is a key of the format, but not simulated."""
-    assert problems(('kv = "fp8"', "tensor_parallel = 2")) == [
-        "s.toml:12:19: contestants.1.tensor_parallel = 2: only one GPU is simulated (expected 1)"
+def test_several_gpus_may_share_a_model(write: Write) -> None:
+    """A model too large for one is not refused for two."""
+    text = GOOD.replace('"llama-3.2-1b"', '"llama-3.1-70b"\ntensor_parallel = 2')
+    contestants = write(text).contestants
+    assert [contestant.tensor_parallel for contestant in contestants] == [2, 1]
+
+
+def test_gpus_that_cannot_share_are_told(problems: Told) -> None:
+    """More than a node has; a number that is none."""
+    assert problems(('kv = "fp8"', "tensor_parallel = 16")) == [
+        "s.toml:12:19: contestants.1.tensor_parallel = 16: h100-sxm: no way joins 16 GPUs of a node"
+    ]
+    assert problems(('kv = "fp8"', "tensor_parallel = 0")) == [
+        "s.toml:12:19: contestants.1.tensor_parallel = 0: is too small (expected 1 or more)"
     ]
 
 

@@ -11,6 +11,7 @@ from tests.unit.kernel.samples import (
     activation,
     attention,
     elementwise,
+    exchange,
     gemm,
     grouped_gemm,
     mla,
@@ -88,3 +89,8 @@ def test_an_operator_that_nobody_lowers_is_a_bug() -> None:
     op = Operator(name="mystery", part="mlp")
     with pytest.raises(InvariantError, match=r"^no lowering for operator Operator\(name='mystery'"):
         next(lower(op, HOPPER, engine()))
+
+
+def test_an_exchange_is_no_kernel() -> None:
+    """A library runs it."""
+    assert list(lower(exchange(), HOPPER, engine())) == []
