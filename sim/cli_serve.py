@@ -41,5 +41,9 @@ def write_serve_all(scenario: ServeScenario, result: ServeResult, out_dir: Path)
         if scenario.report:
             for entry in sorted(entry_points(group=SERVE_REPORT_GROUP), key=lambda e: e.name):
                 paths += entry.load()(result.contestants, result.sweep, folder)
-        names = sorted({str(path.relative_to(folder)) for path in paths})
-    return names
+        # What was written into a folder stands under the names it will have.
+        return sorted({_inside(path, out_dir, folder) for path in paths})
+
+
+def _inside(path: Path, out_dir: Path, folder: Path) -> str:
+    return str(path.relative_to(folder if path.is_relative_to(folder) else out_dir))

@@ -60,7 +60,7 @@ def execute_serve(
     """
     path = default_path() if memo else None
     count = len(scenario.contestants)
-    report = progress or (lambda done, total: None)
+    report = progress or _silent
     report(0, count)
     results: dict[int, _Outcome] = {}
     for index, outcome, entries in _map(scenario, path, jobs):
@@ -72,6 +72,11 @@ def execute_serve(
     return ServeResult(
         contestants=tuple(outcome.run for outcome in outcomes), sweep=_sweep(scenario, outcomes)
     )
+
+
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""
+    del done, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

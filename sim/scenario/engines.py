@@ -53,7 +53,7 @@ class _Profile(Table):
     packs_queries: bool = False
     copies_state: bool = False
     router_helpers: Annotated[int, Field(ge=0)] = 0
-    graph_sizes: list[Count] = []
+    graph_sizes: Annotated[list[Count], Field(default_factory=list)]
     vector_kernels: _Vector | None = None
     collectives: Annotated[str, one_of("collective library", tuple(LIBRARIES))] = "nccl"
 
