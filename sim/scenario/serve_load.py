@@ -32,7 +32,7 @@ from sim.serving.config import ServeConfig, Slo, Speculation
 from sim.serving.request import MeasuredSettings, Trace
 from sim.serving.trace import read_trace
 from sim.serving.trace_cut import cut_trace
-from sim.serving.traffic import Traffic, draw_trace, lengths_of
+from sim.serving.traffic import Traffic, draw_trace, lengths_of, traffic_problems
 from sim.toml_source import KeyPath
 
 T = TypeVar("T")
@@ -48,9 +48,10 @@ def load_serve(checker: Checker, path: Path) -> ServeScenario:
     Raises ScenarioError with every problem of the file, its trace, chips, engines and models.
     """
     table = checker.table(ServeScenarioTable)
-    if table is None:
-        raise checker.error(ScenarioError)
     names = _Names(checker, path.parent)
+    if table is None:
+        _refer_all(names)
+        raise checker.error(ScenarioError)
     traffic = _traffic(names, table.serve.traffic)
     trace = _trace(names, table.serve, traffic, table.seed)
     settings = (trace.settings if trace else None) or MeasuredSettings()
@@ -106,6 +107,9 @@ def _trace(names: _Names, table: ServeTable, traffic: Traffic | None, seed: int)
         checker.wrong(path if table.trace else ("serve",), message, expected="one of them")
         return None
 
+    if traffic is not None and _lacks_sense(checker, traffic):
+        return None
+
     def read(text: str) -> Trace:
         found = find_trace(text, trace_dirs())
         return read_trace(
@@ -123,6 +127,30 @@ def _trace(names: _Names, table: ServeTable, traffic: Traffic | None, seed: int)
     except InputError as error:
         checker.problems.extend(error.problems)
         return None
+
+
+def _lacks_sense(checker: Checker, traffic: Traffic) -> bool:
+    """Note what is wrong with the laws of some traffic, where they stand."""
+    problems = list(traffic_problems(traffic, ""))
+    for problem in problems:
+        at = tuple(problem.key.split(".")) if problem.key else ()
+        checker.wrong(
+            ("serve", "traffic", *at),
+            problem.message,
+            expected=problem.expected,
+            likely=problem.nearest,
+        )
+    return bool(problems)
+
+
+def _refer_all(names: _Names) -> None:
+    """Note what is wrong with the chips, models and engines of a file that is wrong elsewhere."""
+    listed = names.checker.source.get(("contestants",))
+    count = len(listed) if isinstance(listed, list) else 0
+    for place in ((), *(("contestants", index) for index in range(count))):
+        names.refer((*place, "hardware"), lambda text: load_chip(text, chip_dirs()))
+        names.refer((*place, "model"), find_model)
+        names.refer((*place, "engine"), lambda text: load_engine(text, engine_dirs()))
 
 
 def _cut(trace: Trace, table: ServeTable) -> Trace:

@@ -19,7 +19,8 @@ class View(NamedTuple):
 
     `running` sequences hold a place: `decoding` ones would take one token each, `prefilling` ones
     have some of their prompt left, the rest are done but for their last step's end. `waiting` ones
-    are not admitted; `decode_tokens` is what a decoding sequence takes of a budget.
+    are not admitted; `decode_tokens` is what a decoding sequence takes of a budget. `decoded` tells
+    whether there was a decode since the rank was last empty.
     """
 
     config: ServeConfig
@@ -28,6 +29,7 @@ class View(NamedTuple):
     prefilling: int
     waiting: int
     decode_tokens: int = 1
+    decoded: bool = False
 
 
 class Decision(NamedTuple):
@@ -73,12 +75,10 @@ def prefill_first(view: View) -> Decision:
 
 def static(view: View) -> Decision:
     """Fill a batch once; it runs until its last sequence is done (FasterTransformer)."""
-    # A batch that has not decoded yet is still being filled.
-    filling = view.decoding == 0 and view.running == view.prefilling
     return Decision(
         decode=True,
         prompt_tokens=view.config.max_num_batched_tokens,
-        admit=view.config.max_num_seqs - view.running if filling or view.running == 0 else 0,
+        admit=0 if view.decoded else view.config.max_num_seqs - view.running,
         whole_prompts=True,
         apart=True,
         watermark=V0_WATERMARK,

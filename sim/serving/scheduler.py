@@ -64,6 +64,7 @@ class Scheduler:
     steps: int = 0
     _admissions: int = 0
     _swapped: int = 0
+    _decoded: bool = False
     _joined: list[ServedSequence] = field(default_factory=list)
     _pool: DecodePool = field(init=False)
 
@@ -121,6 +122,7 @@ class Scheduler:
             decoding=len(self._pool),
             prefilling=len(self.prefilling),
             waiting=len(self.waiting),
+            decoded=self._decoded and bool(self.running),
         )
 
     def _make_room(self) -> int:
@@ -269,6 +271,7 @@ class Scheduler:
     def _booked(self, chunks: list[tuple[ServedSequence, int]], *, decodes: bool) -> Batch:
         """Return the batch of these chunks and, with `decodes`, of all that decode."""
         chunks = [(s, tokens) for s, tokens in chunks if s in self.prefilling]
+        self._decoded = decodes or (self._decoded and len(self.running) > len(chunks))
         number = self.steps
         count = context = longest = 0
         last: list[ServedSequence] = []
