@@ -106,13 +106,13 @@ def _run_contestant(
 ) -> tuple[int, _Outcome, list[Entry]]:
     contestant = scenario.contestants[index]
     with closing(Memo(path)) as memo:
-        bench = _Bench(scenario, contestant, memo)
+        bench = Bench(scenario, contestant, memo)
         run = bench.run(scenario.trace)
         points, highest = bench.sweep(scenario.sweep) if scenario.sweep else ((), None)
         return index, _Outcome(run=run, points=points, max_rate=highest), memo.take_added()
 
 
-class _Bench:
+class Bench:
     """One contestant, whose steps are priced once for all traces that it serves."""
 
     def __init__(self, scenario: ServeScenario, contestant: ServeContestant, memo: Memo) -> None:
