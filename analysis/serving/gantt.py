@@ -80,7 +80,6 @@ def _panel(axes: Axes, one: Served, records: list[RequestRecord]) -> None:
     axes.set_yticks(range(len(records)), labels=[f"#{record.index}" for record in records])
     axes.tick_params(axis="y", left=False, labelsize=SMALL_PT)
     axes.set_xlabel("time since it was sent (s)")
-    axes.set_ylabel("request" if records else "")
 
 
 def caption(board: Board) -> str:
