@@ -1,4 +1,4 @@
-"""`sim run` of a serving scenario and `sim explain`: files whole, tables in 80 columns, exit codes."""
+"""`sim run` of a serving scenario, and `sim explain`: whole files, 80 columns, exit codes."""
 
 import csv
 import json
