@@ -17,9 +17,10 @@ V0_WATERMARK: Final = 0.01
 class View(NamedTuple):
     """What a policy may know: counts of sequences, and the limits of `config`.
 
-    `running` sequences hold a place: `decoding` ones would take one token each, `prefilling` ones
-    have some of their prompt left, the rest are done but for their last step's end. `waiting` ones
-    are not admitted; `decode_tokens` is what a decoding sequence takes of a budget.
+    `running` sequences hold a place: `decoding` ones would take `decode_tokens` each, `prefilling`
+    ones have some of their prompt left, the rest are done but for their last step's end, or their
+    KV is on its way. `waiting` ones are not admitted. `decoded` tells whether there was a step of
+    decodes since none was running.
     """
 
     config: ServeConfig
@@ -27,6 +28,7 @@ class View(NamedTuple):
     decoding: int
     prefilling: int
     waiting: int
+    decoded: bool = False
     decode_tokens: int = 1
 
 
@@ -72,13 +74,14 @@ def prefill_first(view: View) -> Decision:
 
 
 def static(view: View) -> Decision:
-    """Fill a batch once; it runs until its last sequence is done (FasterTransformer)."""
-    # A batch that has not decoded yet is still being filled.
-    filling = view.decoding == 0 and view.running == view.prefilling
+    """Fill a batch, then run it until its last sequence is done (FasterTransformer).
+
+    It is filled until it decodes first: its prompts may need several steps.
+    """
     return Decision(
         decode=True,
         prompt_tokens=view.config.max_num_batched_tokens,
-        admit=view.config.max_num_seqs - view.running if filling or view.running == 0 else 0,
+        admit=0 if view.decoded else view.config.max_num_seqs - view.running,
         whole_prompts=True,
         apart=True,
         watermark=V0_WATERMARK,
