@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _TENSOR, _MEMORY = (list(CAUSES).index(cause) for cause in ("tensor", "hbm_bandw
 
 @dataclass(slots=True, kw_only=True)
 class ToyCost:
-    """`step_ps` is charged to HBM, `token_ps` a token to tensor cores; `asked` are all questions."""
+    """`step_ps` go to HBM, `token_ps` a token to tensor cores; `asked` are all questions so far."""
 
     step_ps: int = MS
     token_ps: int = US
@@ -118,7 +119,7 @@ def tokens_us(run: ServeRun) -> list[list[float]]:
     found = emissions(run)
     bounds = found.bounds.tolist()
     times = [time / US for time in found.times_ps.tolist()]
-    return [times[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [times[a:b] for a, b in pairwise(bounds)]
 
 
 def check_laws(toy: Toy, trace: Trace, run: ServeRun) -> None:
@@ -145,7 +146,7 @@ def check_laws(toy: Toy, trace: Trace, run: ServeRun) -> None:
     assert found.tokens.sum() == asked
     assert sum(sum(log.generated) for log in run.replicas) == asked
     bounds = found.bounds.tolist()
-    for record, a, b in zip(run.requests, bounds, bounds[1:], strict=False):
+    for record, (a, b) in zip(run.requests, pairwise(bounds), strict=True):
         if b > a:
             assert found.times_ps[a] == record.first_token_ps
             assert found.times_ps[b - 1] == record.finished_ps
