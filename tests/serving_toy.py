@@ -1,18 +1,18 @@
 """A toy cluster for tests of the serving engine: every step takes 1 ms and 1 µs for each token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from sim.measure.causes import CAUSES
+from sim.measure.causes import CAUSES, REQUEST_CAUSES
 from sim.serving.config import ServeConfig
 from sim.serving.emissions import emissions
 from sim.serving.engine import ClusterParts, Wire, serve
 from sim.serving.kv_cache import KvCache
 from sim.serving.kv_layout import CacheKind, KvGroup, KvLayout
-from sim.serving.record import Outcome, ServeRun
+from sim.serving.record import Outcome, RequestRecord, ServeRun
 from sim.serving.request import Request, Trace
 from sim.serving.step_cost import BatchShape, Price
 
@@ -53,6 +53,7 @@ class Toy:
     draft: ToyCost | None = None
     seed: int = 0
     peer: Wire = field(default_factory=lambda: Wire(bytes_per_s=10**9, latency_ps=10 * US))
+    rows: Callable[[int], int] = int
     caches: list[KvCache] = field(default_factory=list)
 
     def make_kv(self) -> KvCache:
@@ -72,7 +73,7 @@ class Toy:
             make_kv=self.make_kv,
             host=Wire(bytes_per_s=10**9, latency_ps=5 * US),
             peer=self.peer,
-            rows=lambda tokens: tokens,
+            rows=self.rows,
             draft=self.draft,
             seed=self.seed,
         )
@@ -120,6 +121,15 @@ def tokens_us(run: ServeRun) -> list[list[float]]:
     bounds = found.bounds.tolist()
     times = [time / US for time in found.times_ps.tolist()]
     return [times[a:b] for a, b in pairwise(bounds)]
+
+
+def causes_us(record: RequestRecord) -> dict[str, float]:
+    """Return what a request was charged, in µs, without what it was not."""
+    return {
+        cause: time / US
+        for cause, time in zip(REQUEST_CAUSES, record.causes_ps, strict=True)
+        if time
+    }
 
 
 def check_laws(toy: Toy, trace: Trace, run: ServeRun) -> None:
