@@ -12,7 +12,7 @@ from sim.serving.emissions import emissions
 from sim.serving.engine import ClusterParts, Wire, serve
 from sim.serving.kv_cache import KvCache
 from sim.serving.kv_layout import CacheKind, KvGroup, KvLayout
-from sim.serving.record import Outcome, RequestRecord, ServeRun
+from sim.serving.record import Outcome, ReplicaLog, RequestRecord, ServeRun
 from sim.serving.request import Request, Trace
 from sim.serving.step_cost import BatchShape, Price
 
@@ -134,37 +134,54 @@ def causes_us(record: RequestRecord) -> dict[str, float]:
 
 def check_laws(toy: Toy, trace: Trace, run: ServeRun) -> None:
     """Assert what must hold of every run."""
-    finished = [r for r in run.requests if r.outcome is Outcome.FINISHED]
     assert [r.index for r in run.requests] == list(range(len(trace.requests)))
     for record, request in zip(run.requests, trace.requests, strict=True):
-        assert (record.outcome is Outcome.REJECTED) == bool(record.reason)
         assert record.sent_ps >= request.arrival_ps
+        assert (record.outcome is Outcome.REJECTED) == bool(record.reason)
         if record.outcome is Outcome.REJECTED:
             assert (record.finished_ps, record.emitted, record.causes_ps) == (None, [], ())
-            continue
-        assert record.scheduled_ps is not None
-        assert record.finished_ps is not None
-        assert (record.first_token_ps is None) == (record.output_tokens == 0)
-        first = record.first_token_ps or record.finished_ps
-        assert record.sent_ps <= record.scheduled_ps < first <= record.finished_ps
-        assert sum(record.causes_ps) == record.finished_ps - record.sent_ps
-        assert min(record.causes_ps) >= 0
-        assert 0 <= record.prefix_hit_tokens < record.input_tokens
+        else:
+            _check_request(record)
+    _check_tokens(run)
+    for log in run.replicas:
+        _check_log(toy, log)
+    for cache in toy.caches:
+        cache.check()
+        assert cache.used_blocks == 0
+        assert cache.host_blocks == 0
+
+
+def _check_request(record: RequestRecord) -> None:
+    assert record.scheduled_ps is not None
+    assert record.finished_ps is not None
+    assert (record.first_token_ps is None) == (record.output_tokens == 0)
+    first = record.first_token_ps or record.finished_ps
+    assert record.sent_ps <= record.scheduled_ps < first <= record.finished_ps
+    assert sum(record.causes_ps) == record.finished_ps - record.sent_ps
+    assert min(record.causes_ps) >= 0
+    assert 0 <= record.prefix_hit_tokens < record.input_tokens
+
+
+def _check_tokens(run: ServeRun) -> None:
+    """Assert that tokens asked for are given out once, and prompts computed once or anew."""
+    finished = [r for r in run.requests if r.outcome is Outcome.FINISHED]
     # `emissions` itself compares the tokens of each request with what it asked for.
     found = emissions(run)
     asked = sum(r.output_tokens for r in finished)
     assert found.tokens.sum() == asked
     assert sum(sum(log.generated) for log in run.replicas) == asked
-    bounds = found.bounds.tolist()
-    for record, (a, b) in zip(run.requests, pairwise(bounds), strict=True):
+    for record, (a, b) in zip(run.requests, pairwise(found.bounds.tolist()), strict=True):
         if b > a:
             assert found.times_ps[a] == record.first_token_ps
             assert found.times_ps[b - 1] == record.finished_ps
             assert (np.diff(found.times_ps[a:b]) > 0).all()
-    for log in run.replicas:
-        assert all(start < end for start, end in zip(log.start_ps, log.end_ps, strict=True))
-        assert all(e <= s for e, s in zip(log.end_ps, log.start_ps[1:], strict=False))
-    for cache in toy.caches:
-        cache.check()
-        assert cache.used_blocks == 0
-        assert cache.host_blocks == 0
+    computed = sum(sum(log.prefill_tokens) for log in run.replicas)
+    needed = sum(r.input_tokens - r.prefix_hit_tokens for r in finished)
+    assert computed == needed if not any(r.preemptions for r in finished) else computed >= needed
+
+
+def _check_log(toy: Toy, log: ReplicaLog) -> None:
+    assert max(log.kv_blocks, default=0) <= toy.blocks
+    assert max(log.running, default=0) <= toy.config.max_num_seqs
+    assert all(start < end for start, end in zip(log.start_ps, log.end_ps, strict=True))
+    assert all(e <= s for e, s in zip(log.end_ps, log.start_ps[1:], strict=False))

@@ -58,7 +58,7 @@ def test_a_request_that_arrives_just_when_a_step_ends_is_in_the_plan_made_then()
 
 
 def test_when_arrivals_are_handled_does_not_depend_on_when_they_were_scheduled() -> None:
-    """The client sleeps from request to request; its last sleep may begin before a step or in it."""
+    """The client sleeps from one request to the next, here last while a step runs."""
     rows = [(0, 10, 4), (0.5, 1, 1), (1.010, 5, 1)]
     assert steps(Toy(config=SYNC).serve(trace_of(rows)))[1] == (2017, 1, 6)
 
