@@ -24,10 +24,11 @@ from sim.run.serve_result import Served, ServeInfo, Sweep, SweepPoint, served, s
 from sim.scenario.serve_scenario import RateSweep, ServeContestant, ServeScenario
 from sim.serving.capacity import keeps, max_rate
 from sim.serving.config import ServeConfig
-from sim.serving.engine import ClusterParts, Wire, serve
+from sim.serving.engine import serve
 from sim.serving.interpolated_cost import InterpolatedCost, padded
 from sim.serving.kv_cache import KvCache
 from sim.serving.kv_capacity import memory_plan
+from sim.serving.parts import ClusterParts, Wire
 from sim.serving.request import Trace
 from sim.serving.step_cost import StepCost
 from sim.serving.trace_cut import cut_trace
@@ -231,7 +232,20 @@ def cluster_parts(
         host=Wire(bytes_per_s=contestant.wires.host_bytes_per_s, latency_ps=10**7),
         peer=_peer(contestant),
         rows=lambda tokens: padded(tokens, sizes),
+        draft=_draft_cost(contestant, memo, seed=seed, graph_sizes=sizes),
+        seed=seed,
     )
+
+
+def _draft_cost(
+    contestant: ServeContestant, memo: Memo, *, seed: int, graph_sizes: tuple[int, ...]
+) -> StepCost | None:
+    """Return what steps of the draft model cost, spread over the same GPUs."""
+    if contestant.draft is None:
+        return None
+    drafting = replace(contestant, model=contestant.draft)
+    share = shard(contestant.draft, tensor=contestant.config.tensor_parallel)
+    return step_cost(drafting, share, memo, seed=seed, graph_sizes=graph_sizes, exact=False)
 
 
 def step_cost(

@@ -17,7 +17,9 @@ class Speculation:
     """Speculative decoding: `draft_tokens` a step, each accepted if all before it were.
 
     `acceptance` are the chances that draft token 1, 2, ... is accepted given that the one before
-    was; a single value holds for all.
+    was; a single value holds for all. As how many hold is known only when a step ends, the next one
+    is planned after it: `ServeConfig.async_scheduling` has no effect. (vLLM plans with placeholders
+    for the tokens that may come.)
     """
 
     draft_tokens: int
@@ -37,7 +39,7 @@ class ServeConfig:
     for prompts; the others decode (disaggregation). `kv_blocks` overrides the blocks that fit on
     the chip. `preemption` is "recompute" or "swap". `data_parallel` ranks of a replica step
     together, as the ranks of an expert-parallel model do. With `async_scheduling` a step is planned
-    while the one before runs.
+    when the one before starts, so that what arrives or is freed meanwhile counts one step later.
     """
 
     policy: str = "chunked_prefill"

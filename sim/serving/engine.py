@@ -5,63 +5,35 @@ share: vLLM steps them in lockstep). Requests go through a router to a replica, 
 and decodes are apart, to a replica for prompts, whose KV then moves to one that decodes.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import simpy
 
 from sim.errors import InvariantError
 from sim.serving.config import ServeConfig
-from sim.serving.kv_cache import KvCache
 from sim.serving.kv_layout import blocks_of
+from sim.serving.parts import ClusterParts, Wire
 from sim.serving.policy import POLICIES
 from sim.serving.rank import Rank, finish
 from sim.serving.record import Outcome, ReplicaLog, RequestRecord, ServeRun
+from sim.serving.replica import Process, Replica
 from sim.serving.request import Request, Trace
 from sim.serving.router import ROUTERS, RouterView
-from sim.serving.scheduler import Batch, Scheduler
+from sim.serving.scheduler import Scheduler
 from sim.serving.sequence import ServedSequence
-from sim.serving.step_cost import BatchShape, Price, StepCost
-from sim.units import transfer_ps
+from sim.serving.speculative_cost import SpeculativeCost
+from sim.serving.step_cost import StepCost
 
-Process = Generator[simpy.Event, Any, None]
-Plan = list[Batch | None]
-# A rank without work runs one token beside its neighbours (vLLM `execute_dummy_batch`).
-_DUMMY = BatchShape(decodes=1, context=1, longest=1)
-# vLLM's balancer over data-parallel ranks (`DPLBAsyncMPClient`).
-_WAITING_WEIGHT = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """A link that copies KV: its rate as payload and the time before the first byte."""
-
-    bytes_per_s: int
-    latency_ps: int
-
-    def time_ps(self, size_bytes: int) -> int:
-        """Return how long `size_bytes` take on an idle wire."""
-        return self.latency_ps + transfer_ps(size_bytes, self.bytes_per_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterParts:
-    """What a cluster is built of: what steps cost, a cache per rank, and its wires.
-
-    `host` is the way to the host's memory of one rank, `peer` that from a GPU that computes prompts
-    to one that decodes. `rows` tells how many rows a number of tokens is padded to.
-    """
-
-    cost: StepCost
-    make_kv: Callable[[], KvCache]
-    host: Wire
-    peer: Wire
-    rows: Callable[[int], int]
+__all__ = ["ClusterParts", "Wire", "serve"]
 
 
 def serve(trace: Trace, config: ServeConfig, parts: ClusterParts) -> ServeRun:
-    """Return what happens when a cluster of replicas serves a trace to its last token."""
+    """Return what happens when a cluster of replicas serves a trace to its last token.
+
+    The same arguments give the same run. Raises InvariantError if a request is lost or its causes
+    do not sum to its time.
+    """
     env = simpy.Environment()
     cluster = _Cluster(env, trace, config, parts)
     env.process(cluster.client())
@@ -72,93 +44,6 @@ def serve(trace: Trace, config: ServeConfig, parts: ClusterParts) -> ServeRun:
 
 
 @dataclass(slots=True, eq=False)
-class _Replica:
-    """Ranks that step together, as a process."""
-
-    env: simpy.Environment
-    ranks: list[Rank]
-    parts: ClusterParts
-    asynchronous: bool
-    on_done: Callable[["_Replica", Rank, ServedSequence], None]
-    on_arriving: Callable[["_Replica", Rank, ServedSequence], None]
-    events: int = 0
-    _wake: simpy.Event | None = None
-
-    @property
-    def load(self) -> int:
-        """Return the requests that wait or run here."""
-        return sum(rank.scheduler.load for rank in self.ranks)
-
-    def submit(self, sequence: ServedSequence) -> None:
-        """Let a sequence wait at the rank with the least to do."""
-        rank = min(self.ranks, key=_busy)
-        rank.scheduler.add(sequence)
-        self.wake()
-
-    def wake(self) -> None:
-        """Tell an idle replica that there is something to do."""
-        if self._wake is not None:
-            self._wake.succeed()
-            self._wake = None
-
-    def run(self) -> Process:
-        """Step for ever; an idle replica sleeps until it is woken."""
-        planned = None
-        while True:
-            planned = planned or self._plan()
-            if planned is None:
-                self._wake = self.env.event()
-                self.events += 1
-                yield self._wake
-                continue
-            start_ps = int(self.env.now)
-            prices, swaps = self._begin(planned, start_ps)
-            duration_ps = max(p.time_ps + s for p, s in zip(prices, swaps, strict=True))
-            following = self._plan() if self.asynchronous else None
-            self.events += 1
-            yield self.env.timeout(duration_ps)
-            self._end(planned, prices, swaps, start_ps)
-            planned = following
-
-    def _plan(self) -> Plan | None:
-        batches = []
-        for rank in self.ranks:
-            batches.append(rank.scheduler.plan())
-            arriving, rank.scheduler.arriving = rank.scheduler.arriving, []
-            for sequence in arriving:
-                self.on_arriving(self, rank, sequence)
-        return batches if any(batch is not None for batch in batches) else None
-
-    def _begin(self, planned: Plan, start_ps: int) -> tuple[list[Price], list[int]]:
-        shapes = [_DUMMY if batch is None else batch.shape for batch in planned]
-        if len(shapes) > 1:
-            rows = max(self.parts.rows(shape.tokens) for shape in shapes)
-            shapes = [shape._replace(rows=rows) for shape in shapes]
-        swaps = []
-        for rank, batch in zip(self.ranks, planned, strict=True):
-            if batch is not None:
-                rank.begin(batch, start_ps)
-            blocks = 0 if batch is None else batch.swapped_blocks
-            size = blocks * rank.scheduler.kv.layout.block_bytes
-            swaps.append(self.parts.host.time_ps(size) if size else 0)
-        return [self.parts.cost.price(shape) for shape in shapes], swaps
-
-    def _end(self, planned: Plan, prices: list[Price], swaps: list[int], start_ps: int) -> None:
-        end_ps = int(self.env.now)
-        for rank, batch, price, swap in zip(self.ranks, planned, prices, swaps, strict=True):
-            if batch is not None:
-                rank.end(batch, price, swap, start_ps, end_ps)
-                rank.scheduler.complete(batch)
-                for sequence in batch.last:
-                    self.on_done(self, rank, sequence)
-
-
-def _busy(rank: Rank) -> int:
-    scheduler = rank.scheduler
-    return _WAITING_WEIGHT * len(scheduler.waiting) + len(scheduler.running)
-
-
-@dataclass(slots=True, eq=False)
 class _Cluster:
     """All processes of one run, and the records they fill."""
 
@@ -166,28 +51,37 @@ class _Cluster:
     trace: Trace
     config: ServeConfig
     parts: ClusterParts
-    replicas: list[_Replica] = field(init=False)
+    replicas: list[Replica] = field(init=False)
+    _ranks: list[Rank] = field(default_factory=list)
     _records: dict[int, RequestRecord] = field(default_factory=dict)
-    _came_from: dict[ServedSequence, Rank] = field(default_factory=dict)
+    _came_from: dict[ServedSequence, tuple[Replica, Rank]] = field(default_factory=dict)
     _routed: int = 0
     _open: int = 0
     _events: int = 0
     _place: simpy.Event | None = None
     _wire_free_ps: dict[int, int] = field(default_factory=dict)
+    _cost: StepCost = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the replicas."""
+        guesses, draft = self.config.speculation, self.parts.draft
+        self._cost = self.parts.cost
+        if guesses is not None and draft is not None:
+            self._cost = SpeculativeCost(
+                target=self._cost, draft=draft, draft_tokens=guesses.draft_tokens
+            )
         self.replicas = [self._replica(number) for number in range(self.config.replicas)]
 
-    def _replica(self, number: int) -> _Replica:
+    def _replica(self, number: int) -> Replica:
         prefills = self.config.prefill_replicas
         role = ("prefill" if number < prefills else "decode") if prefills else ""
         ranks = [self._rank(role) for _ in range(self.config.data_parallel)]
-        return _Replica(
+        return Replica(
             env=self.env,
             ranks=ranks,
             parts=self.parts,
-            asynchronous=self.config.async_scheduling,
+            # How many guesses held is known only at the end of a step.
+            asynchronous=self.config.async_scheduling and self.config.speculation is None,
             on_done=self._prompt_done if role == "prefill" else self._done,
             on_arriving=self._arriving,
         )
@@ -199,11 +93,14 @@ class _Cluster:
             policy=POLICIES[self.config.policy],
             kv=kv,
             hold=role == "prefill",
+            seed=self.parts.seed,
         )
         log = ReplicaLog(
             role=role, gpus=self.config.tensor_parallel, kv_blocks_total=kv.total_blocks
         )
-        return Rank(scheduler=scheduler, cost=self.parts.cost, log=log)
+        rank = Rank(number=len(self._ranks), scheduler=scheduler, cost=self._cost, log=log)
+        self._ranks.append(rank)
+        return rank
 
     def client(self) -> Process:
         """Send every request at its time; in a closed loop, when a place is free."""
@@ -231,10 +128,9 @@ class _Cluster:
             return
         self._open += 1
         number = self._choice(choices, request)
-        sequence.record.replica = self.replicas.index(choices[number])
         choices[number].submit(sequence)
 
-    def _choice(self, choices: Sequence[_Replica], request: Request) -> int:
+    def _choice(self, choices: Sequence[Replica], request: Request) -> int:
         view = RouterView(
             routed=self._routed,
             loads=[replica.load for replica in choices],
@@ -245,7 +141,7 @@ class _Cluster:
         self._routed += 1
         return ROUTERS[self.config.router](view)
 
-    def _done(self, replica: _Replica, rank: Rank, sequence: ServedSequence) -> None:
+    def _done(self, replica: Replica, rank: Rank, sequence: ServedSequence) -> None:
         del replica, rank
         finish(sequence, int(self.env.now))
         self._open -= 1
@@ -253,62 +149,59 @@ class _Cluster:
             self._place.succeed()
             self._place = None
 
-    def _prompt_done(self, replica: _Replica, rank: Rank, sequence: ServedSequence) -> None:
+    def _prompt_done(self, replica: Replica, rank: Rank, sequence: ServedSequence) -> None:
         """Hand a computed prompt over to a replica that decodes, unless it is done."""
         if sequence.request.output_tokens <= 1:
             rank.scheduler.release(sequence)
             self._done(replica, rank, sequence)
             return
-        self._came_from[sequence] = rank
+        self._came_from[sequence] = replica, rank
         sequence.limit = sequence.request.output_tokens
         sequence.target = sequence.request.input_tokens
         sequence.remote = True
         sequence.waits_for = "queue"
         decoders = self.replicas[self.config.prefill_replicas :]
         chosen = min(decoders, key=lambda decoder: decoder.load)
-        sequence.record.replica = self.replicas.index(chosen)
         sequence.record.emitted.clear()
         chosen.submit(sequence)
 
-    def _arriving(self, replica: _Replica, rank: Rank, sequence: ServedSequence) -> None:
+    def _arriving(self, replica: Replica, rank: Rank, sequence: ServedSequence) -> None:
         """Start to move the KV of a sequence for which there is room now."""
         now = int(self.env.now)
         sequence.charge("queue", now)
-        source = self._came_from.pop(sequence)
-        layout = source.scheduler.kv.layout
+        source, source_rank = self._came_from.pop(sequence)
+        layout = source_rank.scheduler.kv.layout
         tokens = sequence.target
         size = blocks_of(layout, tokens, 1) * layout.block_bytes
-        free = max(now, self._wire_free_ps.get(id(source), 0))
+        free = max(now, self._wire_free_ps.get(source_rank.number, 0))
         done = free + self.parts.peer.time_ps(size)
-        self._wire_free_ps[id(source)] = done
+        self._wire_free_ps[source_rank.number] = done
         self._events += 1
-        self.env.process(self._moved(replica, rank, source, sequence, done - now))
+        moved = self.env.timeout(done - now)
+        moved.callbacks.append(
+            lambda _: self._moved(sequence, (source, source_rank), (replica, rank))
+        )
 
     def _moved(
-        self,
-        replica: _Replica,
-        rank: Rank,
-        source: Rank,
-        sequence: ServedSequence,
-        time_ps: int,
-    ) -> Process:
-        yield self.env.timeout(time_ps)
+        self, sequence: ServedSequence, source: tuple[Replica, Rank], place: tuple[Replica, Rank]
+    ) -> None:
+        """Let a sequence decode whose KV has arrived, and its prompt's blocks be used again."""
         sequence.charge("kv_transfer", int(self.env.now))
-        source.scheduler.release(sequence)
-        rank.scheduler.arrive(sequence)
-        replica.wake()
+        source[1].scheduler.release(sequence)
+        place[1].scheduler.arrive(sequence)
+        source[0].wake()
+        place[0].wake()
 
     def result(self) -> ServeRun:
         """Return what is left behind; raises InvariantError if a request was lost."""
         for record in self._records.values():
             if record.outcome is Outcome.FINISHED and record.finished_ps is None:
                 raise InvariantError(f"request {record.index} was never finished")
-        ranks = [rank for replica in self.replicas for rank in replica.ranks]
-        for rank in ranks:
+        for rank in self._ranks:
             rank.sample(rank.ended_ps)
             rank.scheduler.kv.check()
         return ServeRun(
             requests=tuple(self._records[r.index] for r in self.trace.requests),
-            replicas=tuple(rank.log for rank in ranks),
+            replicas=tuple(rank.log for rank in self._ranks),
             events=self._events + sum(replica.events for replica in self.replicas),
         )

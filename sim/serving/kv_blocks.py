@@ -40,6 +40,14 @@ class Node:
                 mask |= segment.present
         return mask
 
+    def held(self, group: int) -> int:
+        """Return which of its blocks some sequence holds for `group`, in any copy."""
+        mask = 0
+        for segment in self.segments:
+            if segment.group == group:
+                mask |= segment.held
+        return mask
+
     def prune(self) -> None:
         """Take this node and its ancestors out of the tree as far up as they are of no use."""
         node = self

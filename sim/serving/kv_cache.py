@@ -7,6 +7,7 @@ is found again leaves the queue.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sim.errors import InvariantError
 from sim.serving.kv_blocks import FreeQueue, Node, Segment
@@ -24,6 +25,17 @@ class _OnHost:
     @property
     def blocks(self) -> int:
         return sum(end - begin for begin, end in self.spans)
+
+
+class Demand(NamedTuple):
+    """How many free blocks a sequence needs, and what it will need at least.
+
+    `least` holds until another sequence is started or extended with tokens of its prompt:
+    meanwhile content gets lost, but none is added or held anew.
+    """
+
+    now: int
+    least: int
 
 
 class KvCache:
@@ -127,18 +139,27 @@ class KvCache:
         )
 
     def fits(self, request: Request, tokens: int, hit_tokens: int) -> bool:
-        """Return whether a new sequence that finds `hit_tokens` gets room for `tokens` now.
+        """Return whether a new sequence that finds `hit_tokens` gets room for `tokens` now."""
+        return self.demand(request, tokens, hit_tokens).now <= self._queue.count
+
+    def demand(self, request: Request, tokens: int, hit_tokens: int) -> Demand:
+        """Return the free blocks that a new sequence needs which finds `hit_tokens`.
 
         What it finds in the free queue is not free a second time.
         """
-        wanted = 0
+        now = least = 0
         for number, group in enumerate(self.layout.groups):
             hit, first = hit_tokens // group.block_tokens, group.first_block(hit_tokens)
-            wanted += group.end_block(tokens) - hit
+            new = group.end_block(tokens) - hit
+            now, least = now + new, least + new
             if hit and self._prefixes is not None:
-                pieces = self._prefixes.pieces(request, number, first, hit)
-                wanted += sum((piece.mask & piece.segment.free).bit_count() for piece in pieces)
-        return wanted <= self._queue.count
+                for piece in self._prefixes.pieces(request, number, first, hit):
+                    free = piece.mask & piece.segment.free
+                    now += free.bit_count()
+                    if group.window is None:
+                        # Where the oldest copy is lost, one that somebody holds is found.
+                        least += (free & ~piece.segment.home.held(number)).bit_count()
+        return Demand(now, least)
 
     def extend(self, index: int, tokens: int, new_tokens: int = 1) -> bool:
         """Take the blocks that are missing so that `tokens` tokens fit; False if there are too few.

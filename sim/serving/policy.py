@@ -17,10 +17,10 @@ V0_WATERMARK: Final = 0.01
 class View(NamedTuple):
     """What a policy may know: counts of sequences, and the limits of `config`.
 
-    `running` sequences hold a place: `decoding` ones would take one token each, `prefilling` ones
-    have some of their prompt left, the rest are done but for their last step's end. `waiting` ones
-    are not admitted; `decode_tokens` is what a decoding sequence takes of a budget. `decoded` tells
-    whether there was a decode since the rank was last empty.
+    `running` sequences hold a place: `decoding` ones would take `decode_tokens` each, `prefilling`
+    ones have some of their prompt left, the rest are done but for their last step's end, or their
+    KV is on its way. `waiting` ones are not admitted. `decoded` tells whether there was a step of
+    decodes since none was running.
     """
 
     config: ServeConfig
@@ -28,8 +28,8 @@ class View(NamedTuple):
     decoding: int
     prefilling: int
     waiting: int
-    decode_tokens: int = 1
     decoded: bool = False
+    decode_tokens: int = 1
 
 
 class Decision(NamedTuple):
@@ -74,7 +74,10 @@ def prefill_first(view: View) -> Decision:
 
 
 def static(view: View) -> Decision:
-    """Fill a batch once; it runs until its last sequence is done (FasterTransformer)."""
+    """Fill a batch, then run it until its last sequence is done (FasterTransformer).
+
+    It is filled until it decodes first: its prompts may need several steps.
+    """
     return Decision(
         decode=True,
         prompt_tokens=view.config.max_num_batched_tokens,

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from sim.errors import InvariantError
+from sim.serving.batch import Batch
 from sim.serving.record import ReplicaLog
-from sim.serving.scheduler import Batch, Scheduler
+from sim.serving.scheduler import Scheduler
 from sim.serving.sequence import CAUSE_AT, N_REQUEST_CAUSES, Ledger, ServedSequence
 from sim.serving.step_cost import N_CAUSES, BatchShape, Chunk, Price, StepCost
 from sim.units import PS_PER_S
@@ -26,8 +27,12 @@ _SAMPLE_PS: Final = PS_PER_S
 
 @dataclass(slots=True, kw_only=True)
 class Rank:
-    """A scheduler with its log; `sums` are what a sequence that decodes all along is charged."""
+    """A scheduler with its log, which is number `number` of the run.
 
+    `sums` are what a sequence that decodes all along is charged.
+    """
+
+    number: int
     scheduler: Scheduler
     cost: StepCost
     log: ReplicaLog
@@ -35,15 +40,20 @@ class Rank:
     _steps: Ledger = field(default_factory=lambda: np.zeros(N_CAUSES, dtype=np.int64))
     _sampled_ps: int = 0
     _ended_ps: int = 0
+    _waited_ps: int = 0
+
+    @property
+    def dummy(self) -> BatchShape:
+        """Return what it runs beside its neighbours if it has no work: one sequence decodes.
+
+        As vLLM does (`execute_dummy_batch`).
+        """
+        new = self.scheduler.pool.new_tokens
+        return BatchShape(decodes=1, context=new, longest=new, decode_tokens=new)
 
     def begin(self, batch: Batch, start_ps: int) -> None:
         """Charge the waiting that ends when a batch starts."""
-        self.sums[_HOST] += start_ps - self._ended_ps
-        scheduler = self.scheduler
-        thrown_out, scheduler.preempted = scheduler.preempted, []
-        for sequence in thrown_out:
-            self._settle(sequence, start_ps)
-            sequence.waits_for = "preempted"
+        self._wait(start_ps)
         for sequence in batch.joined:
             sequence.charge(sequence.waits_for, start_ps)
             sequence.past = self.sums.copy()
@@ -52,6 +62,22 @@ class Rank:
                 sequence.record.scheduled_ps = start_ps
             sequence.charge(sequence.waits_for, start_ps)
             sequence.waits_for = "prefill_wait"
+
+    def rest(self, now_ps: int) -> None:
+        """Charge the waiting up to now: no step follows at once."""
+        self._wait(now_ps)
+
+    def _wait(self, until_ps: int) -> None:
+        """Charge the time without a step, and close the books of those just thrown out."""
+        self.sums[_HOST] += until_ps - self._waited_ps
+        self._waited_ps = until_ps
+        scheduler = self.scheduler
+        thrown_out, scheduler.preempted = scheduler.preempted, []
+        for sequence in thrown_out:
+            if sequence.past is None:
+                sequence.charge(sequence.waits_for, until_ps)
+            self._settle(sequence, until_ps)
+            sequence.waits_for = "preempted"
 
     def end(self, batch: Batch, price: Price, swap_ps: int, start_ps: int, end_ps: int) -> None:
         """Charge a step, `swap_ps` of which was copying over the host link, and close it."""
@@ -62,9 +88,9 @@ class Rank:
             ledger[_WAITING_FOR_RANKS] += end_ps - start_ps - price.time_ps - swap_ps
         self._steps += ledger
         self._charge_decodes(batch, ledger, end_ps - start_ps)
-        for sequence, tokens in batch.chunks:
-            self._charge_prompt(batch, sequence, tokens, ledger, end_ps)
-        self._ended_ps = end_ps
+        for chunk, (sequence, _) in zip(batch.shape.chunks, batch.chunks, strict=True):
+            self._charge_prompt(batch, sequence, chunk, ledger, end_ps)
+        self._ended_ps = self._waited_ps = end_ps
         for sequence in batch.first:
             self._give_first(sequence, end_ps)
         for sequence in batch.last:
@@ -89,12 +115,10 @@ class Rank:
             _charge(self.sums, ledger, duration_ps, alone)
 
     def _charge_prompt(
-        self, batch: Batch, sequence: ServedSequence, tokens: int, ledger: Ledger, end_ps: int
+        self, batch: Batch, sequence: ServedSequence, chunk: Chunk, ledger: Ledger, end_ps: int
     ) -> None:
         duration_ps = end_ps - sequence.charged_ps
         if batch.shape.decodes or len(batch.chunks) > 1:
-            place = next(n for n, (s, _) in enumerate(batch.chunks) if s is sequence)
-            chunk = Chunk(tokens=tokens, context=batch.shape.chunks[place].context)
             alone = self.cost.price(BatchShape(chunks=(chunk,)))
             _charge(sequence.causes, ledger, duration_ps, alone)
         else:

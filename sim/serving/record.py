@@ -25,9 +25,11 @@ class RequestRecord:
     `sent_ps` is when its clock starts (its arrival, later in a closed loop); a rejected request has
     no other time. `first_token_ps` is None if it asked for no token. `causes_ps` has one entry for
     each of `sim.measure.causes.REQUEST_CAUSES`, in that order, and sums to
-    `finished_ps - sent_ps` exactly. `emitted` are runs (first step, last step) of steps of replica
-    `replica` at whose ends it got tokens; with speculation a step gives several, listed one a step
-    in `tokens_per_step` (empty: one each).
+    `finished_ps - sent_ps` exactly. `replica` is the place of its log in `ServeRun.replicas`, and
+    `emitted` are runs (first step, last step) of steps of that log: it got tokens at the end of the
+    first step of a run and of each later one that decodes; steps of prompts alone, in between, gave
+    it none. With speculation a step gives several, listed one such step after the other in
+    `tokens_per_step` (empty: one each). A first token that another replica made is in no run.
     """
 
     index: int
@@ -49,13 +51,13 @@ class RequestRecord:
 
 @dataclass(slots=True, kw_only=True)
 class ReplicaLog:
-    """What one replica did, step by step.
+    """What one replica did, step by step; with data parallel ranks, one of these.
 
     `start_ps` and `end_ps` bound a step; `decodes` are sequences that decoded in it,
     `prefill_tokens` prompt tokens it computed, `generated` the tokens it gave out; `running`,
-    `waiting` and `kv_blocks` (in use) are as of the step's start; `hbm_bytes` and `flop` are what
-    it moved and computed on one GPU. `ledger_at` are (time, cumulative step ledger by
-    `sim.measure.causes.CAUSES`) about once a second of simulated time, the last one at the end.
+    `waiting` and `kv_blocks` (in use) are as of the step's planning, it included; `hbm_bytes` and
+    `flop` are what it moved and computed on one GPU. `ledger_at` are (time, cumulative step ledger
+    by `sim.measure.causes.CAUSES`) about once a second of simulated time, the last one at the end.
     `role` is "", or "prefill" or "decode" where these are apart.
     """
 

@@ -5,109 +5,46 @@ asynchronous scheduling a batch is planned while the one before runs, so that wh
 is not known to be free yet (vLLM V1 `step_with_batch_queue`).
 """
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sim.errors import InvariantError
-from sim.serving.config import ServeConfig
-from sim.serving.kv_cache import KvCache
+from sim.serving.batch import Batch
 from sim.serving.kv_layout import blocks_of
 from sim.serving.policy import Decision, Policy, View
+from sim.serving.queues import Queues
 from sim.serving.record import Outcome
-from sim.serving.request import Request
-from sim.serving.sequence import DecodePool, ServedSequence
+from sim.serving.sequence import Advance, ServedSequence
 from sim.serving.step_cost import BatchShape, Chunk
 
-
-@dataclass(slots=True, kw_only=True)
-class Batch:
-    """One planned step: its number, its shape, and who gets something at its end.
-
-    `chunks` are prompts with the tokens they get; `first` sequences have their prompt computed by
-    it and get a token, `last` ones get their last. `swapped_blocks` are copied over the host link
-    before it. `generated` are the tokens that it gives out. `joined` begin to decode in it without
-    a prompt of theirs being computed: they come from the host or another GPU.
-    """
-
-    number: int
-    shape: BatchShape
-    chunks: list[tuple[ServedSequence, int]]
-    first: list[ServedSequence]
-    last: list[ServedSequence]
-    generated: int
-    joined: list[ServedSequence]
-    swapped_blocks: int = 0
-    running: int = 0
-    waiting: int = 0
-    kv_blocks: int = 0
+_NO_DECODES = Advance(context=0, longest=0, generated=0, ended=[])
 
 
 @dataclass(slots=True, kw_only=True)
-class Scheduler:
-    """Queues, places and blocks of one rank.
+class Scheduler(Queues):
+    """Plans the steps of one rank by a policy."""
 
-    `hold` keeps the blocks of finished sequences until `release` (a prefill rank, whose KV is still
-    to be sent). `arriving` are sequences just admitted whose KV is on another GPU, `preempted`
-    those just thrown out: who drives the scheduler takes them off these lists.
-    """
-
-    config: ServeConfig
     policy: Policy
-    kv: KvCache
-    hold: bool = False
-    waiting: deque[ServedSequence] = field(default_factory=deque)
-    running: dict[ServedSequence, None] = field(default_factory=dict)
-    prefilling: dict[ServedSequence, None] = field(default_factory=dict)
-    arriving: list[ServedSequence] = field(default_factory=list)
-    preempted: list[ServedSequence] = field(default_factory=list)
-    steps: int = 0
-    _admissions: int = 0
-    _swapped: int = 0
     _decoded: bool = False
-    _joined: list[ServedSequence] = field(default_factory=list)
-    _pool: DecodePool = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Set up the pool."""
-        sizes = [group.block_tokens for group in self.kv.layout.groups]
-        self._pool = DecodePool(min(sizes, default=1))
-
-    @property
-    def load(self) -> int:
-        """Return the requests that wait or run here."""
-        return len(self.waiting) + len(self.running)
+    _blocked: ServedSequence | None = None
+    _blocked_below: int = 0
 
     @property
     def decoding(self) -> int:
         """Return the sequences that decode."""
-        return len(self._pool)
-
-    def rejection(self, request: Request) -> str:
-        """Return why a request can never be served here, or an empty text."""
-        tokens = request.input_tokens + max(request.output_tokens - 1, 0)
-        longest = self.config.max_model_len
-        if longest is not None and request.input_tokens + request.output_tokens > longest:
-            total = request.input_tokens + request.output_tokens
-            return f"has {total} tokens, more than max_model_len = {longest}"
-        needs = blocks_of(self.kv.layout, tokens, tokens)
-        if needs > self.kv.total_blocks:
-            return f"needs {needs} blocks of KV, the cache has {self.kv.total_blocks}"
-        return ""
-
-    def add(self, sequence: ServedSequence) -> None:
-        """Let a sequence wait."""
-        self.waiting.append(sequence)
+        return len(self.pool)
 
     def plan(self) -> Batch | None:
         """Return the next step and book its tokens; None if there is nothing to compute."""
         decision = self.policy(self._view())
-        self._swapped = 0
         preempted = self._make_room() if decision.decode and not decision.apart else 0
+        if preempted:
+            # What they would have taken of the budget goes to the prompts that stay.
+            decision = self.policy(self._view())
         chunks = list(self._chunks(decision, admits=not preempted))
-        decodes = decision.decode and len(self._pool) > 0
-        if decision.apart:
-            decodes = decodes and not chunks
+        decodes = decision.decode and self.decoding > 0
+        if decision.apart and decodes:
+            decodes = not chunks
             if decodes:
                 self._make_room()
                 decodes = self.decoding > 0
@@ -116,54 +53,29 @@ class Scheduler:
         return self._booked(chunks, decodes=decodes)
 
     def _view(self) -> View:
+        if not self.running:
+            self._decoded = False
         return View(
             config=self.config,
             running=len(self.running),
-            decoding=len(self._pool),
+            decoding=len(self.pool),
             prefilling=len(self.prefilling),
             waiting=len(self.waiting),
-            decoded=self._decoded and bool(self.running),
+            decoded=self._decoded,
+            decode_tokens=self.pool.new_tokens,
         )
 
     def _make_room(self) -> int:
         """Take the blocks that decodes need in the next step; return how many were thrown out."""
-        preempted = 0
-        for sequence in self._pool.needing():
-            while sequence in self._pool.members:
-                if self.kv.extend(sequence.request.index, self._pool.context_of(sequence)):
+        pool, preempted = self.pool, 0
+        for sequence in pool.needing():
+            while sequence in pool.members:
+                context = pool.context_of(sequence)
+                if self.kv.extend(sequence.request.index, context, pool.new_tokens):
                     break
                 self._preempt(self._youngest())
                 preempted += 1
         return preempted
-
-    def _youngest(self) -> ServedSequence:
-        """Return who was admitted last of those that have something to lose."""
-        for sequence in reversed(self.running):
-            if sequence in self._pool.members or sequence in self.prefilling:
-                return sequence
-        raise InvariantError("no sequence is left to preempt")
-
-    def _preempt(self, sequence: ServedSequence) -> None:
-        index = sequence.request.index
-        if sequence in self.prefilling:
-            del self.prefilling[sequence]
-            swaps = False
-        else:
-            self._pool.leave(sequence)
-            swaps = self.config.preemption == "swap"
-        if swaps:
-            self._swapped += self.kv.swap_out(index)
-            sequence.swapped = True
-            sequence.target = sequence.computed
-        else:
-            self.kv.free(index, sequence.computed)
-            sequence.target = sequence.request.input_tokens + sequence.emitted
-            sequence.computed = 0
-        del self.running[sequence]
-        sequence.record.preemptions += 1
-        sequence.close_run(self.steps - 1)
-        self.preempted.append(sequence)
-        self.waiting.appendleft(sequence)
 
     def _chunks(self, decision: Decision, *, admits: bool) -> Iterator[tuple[ServedSequence, int]]:
         """Yield the prompts of the next step with their tokens, and take their blocks."""
@@ -201,7 +113,11 @@ class Scheduler:
                 if not self._resumes(sequence):
                     return
                 admit -= 1
+                if sequence in self.pool.members and not decision.apart:
+                    budget -= self.pool.new_tokens
                 continue
+            if self._is_blocked(sequence):
+                return
             hit = self.kv.lookup(sequence.request, sequence.target)
             left = sequence.target - hit
             if decision.whole_prompts and left > budget and not first:
@@ -212,104 +128,112 @@ class Scheduler:
             admit, budget, first = admit - 1, budget - tokens, False
             yield self._take(sequence, tokens)
 
+    def _is_blocked(self, sequence: ServedSequence) -> bool:
+        """Return whether the first that waits was found not to fit, and surely still does not.
+
+        A look-up in the cache takes long beside a step that decodes only.
+        """
+        is_known = self._blocked is sequence and len(self.running) > 0
+        return is_known and self.kv.free_blocks < self._blocked_below
+
     def _admitted(self, sequence: ServedSequence, hit: int, tokens: int, reserve: int) -> bool:
         """Admit a waiting sequence if its whole prompt fits (vLLM `scheduler_reserve_full_isl`)."""
-        request = sequence.request
-        left = sequence.target - hit
-        needs = blocks_of(self.kv.layout, left, left)
-        if reserve and self.running and self.kv.free_blocks - reserve < needs:
+        request, target, free = sequence.request, sequence.target, self.kv.free_blocks
+        needs, least = self.kv.demand(request, target, hit)
+        if self.running:
+            # Were nothing running, nobody would ever make the room that a watermark asks for.
+            marked = reserve and reserve + blocks_of(self.kv.layout, target - hit, target - hit)
+            needs, least = max(needs, marked), max(least, marked)
+        if needs > free:
+            self._blocked, self._blocked_below = sequence, least
             return False
-        if not self.kv.fits(request, sequence.target, hit):
-            return False
-        self.kv.start(request, hit, sequence.target)
+        self.kv.start(request, hit, target)
         if not self.kv.extend(request.index, hit + tokens, tokens):
             raise InvariantError(f"request {request.index} was to fit and did not")
-        self._enter(sequence)
+        self._enter()
         sequence.computed = hit
         self.prefilling[sequence] = None
         if not sequence.record.preemptions:
             sequence.record.prefix_hit_tokens = hit
         return True
 
-    def _enter(self, sequence: ServedSequence) -> None:
-        self.waiting.popleft()
-        sequence.order = self._admissions
-        self._admissions += 1
-        self.running[sequence] = None
-
     def _resumes(self, sequence: ServedSequence) -> bool:
         """Let a sequence back in whose KV lies on the host or on another GPU, if it fits."""
-        request = sequence.request
-        room = sequence.target + 1
-        if sequence.swapped:
-            if self.kv.free_blocks < blocks_of(self.kv.layout, room, room):
-                return False
-            self._swapped += self.kv.swap_in(request.index)
-            self.kv.extend(request.index, room)
-            sequence.swapped = False
-            self._enter(sequence)
-            self.arrive(sequence)
-            return True
-        if not self.kv.fits(request, room, 0):
+        index, new = sequence.request.index, self.pool.new_tokens
+        room = sequence.target + new
+        if blocks_of(self.kv.layout, room, room) > self.kv.free_blocks:
             return False
-        self.kv.start(request, 0, sequence.target)
-        self.kv.extend(request.index, room, room)
-        self._enter(sequence)
-        sequence.remote = False
-        self.arriving.append(sequence)
+        if sequence.swapped:
+            self._swapped += self.kv.swap_in(index)
+        else:
+            self.kv.start(sequence.request, 0, sequence.target)
+            new = room
+        if not self.kv.extend(index, room, new):
+            raise InvariantError(f"request {index} was to fit and did not")
+        self._enter()
+        self._blocked = None
+        if sequence.swapped:
+            sequence.swapped = False
+            self.arrive(sequence)
+        else:
+            sequence.remote = False
+            self.arriving.append(sequence)
         return True
 
-    def arrive(self, sequence: ServedSequence) -> None:
-        """Let a sequence decode whose KV has arrived; its next token has room."""
-        self._joined.append(sequence)
-        self._pool.join(sequence)
-
     def _take(self, sequence: ServedSequence, tokens: int) -> tuple[ServedSequence, int]:
+        self._blocked = None
         sequence.computed += tokens
         return sequence, tokens
 
     def _booked(self, chunks: list[tuple[ServedSequence, int]], *, decodes: bool) -> Batch:
         """Return the batch of these chunks and, with `decodes`, of all that decode."""
-        chunks = [(s, tokens) for s, tokens in chunks if s in self.prefilling]
-        self._decoded = decodes or (self._decoded and len(self.running) > len(chunks))
         number = self.steps
-        count = context = longest = 0
-        last: list[ServedSequence] = []
-        joined: list[ServedSequence] = []
+        self.steps += 1
+        count, joined, step = 0, [], _NO_DECODES
         if decodes:
             count = self.decoding
             joined, self._joined = self._joined, []
             for sequence in joined:
                 sequence.run_from = number
-            context, longest, last = self._pool.advance()
+            step = self.pool.advance()
+            self._decoded = True
         first = [s for s, _ in chunks if not s.left]
-        for sequence in first:
-            del self.prefilling[sequence]
-            sequence.emitted += sequence.limit > 0
-            sequence.run_from = number if sequence.limit else -1
-            if sequence.emitted >= sequence.limit:
-                last.append(sequence)
-            else:
-                self._pool.join(sequence)
-        self.steps += 1
+        swapped, self._swapped = self._swapped, 0
         return Batch(
             number=number,
             shape=BatchShape(
                 decodes=count,
-                context=context,
-                longest=longest,
+                context=step.context,
+                longest=step.longest,
                 chunks=tuple(Chunk(tokens=t, context=s.computed) for s, t in chunks),
+                decode_tokens=self.pool.new_tokens if decodes else 1,
             ),
             chunks=chunks,
             first=first,
-            last=last,
-            generated=count + sum(s.limit > 0 for s in first),
+            last=step.ended + self._book_first_tokens(first, number),
+            generated=step.generated + sum(s.limit > 0 for s in first),
             joined=joined,
-            swapped_blocks=self._swapped,
+            swapped_blocks=swapped,
             running=len(self.running),
             waiting=len(self.waiting),
             kv_blocks=self.kv.used_blocks,
         )
+
+    def _book_first_tokens(self, first: list[ServedSequence], number: int) -> list[ServedSequence]:
+        """Book the tokens at the ends of prompts; return those that want no more."""
+        done = []
+        for sequence in first:
+            del self.prefilling[sequence]
+            if sequence.limit:
+                sequence.emitted += 1
+                sequence.run_from = number
+                if self.config.speculation is not None:
+                    sequence.record.tokens_per_step.append(1)
+            if sequence.emitted < sequence.limit:
+                self.pool.join(sequence)
+            else:
+                done.append(sequence)
+        return done
 
     def complete(self, batch: Batch) -> None:
         """Give back what the sequences hold that ended with this step."""
@@ -319,8 +243,3 @@ class Scheduler:
             sequence.record.outcome = Outcome.FINISHED
             if not self.hold:
                 self.release(sequence)
-
-    def release(self, sequence: ServedSequence) -> None:
-        """Give back a sequence's blocks."""
-        computed = sequence.request.input_tokens + max(sequence.emitted - 1, 0)
-        self.kv.free(sequence.request.index, computed)

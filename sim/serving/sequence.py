@@ -1,7 +1,10 @@
 """A request inside a scheduler, and the pool of sequences that decode in step."""
 
 import heapq
-from collections.abc import Iterable
+import sys
+from collections import defaultdict
+from collections.abc import Container, Iterable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,23 +89,80 @@ class ServedSequence:
         self.charged_ps = until_ps
 
 
+class Advance(NamedTuple):
+    """One decode step of all: contexts in all, the longest, tokens given out, those that end.
+
+    Contexts count the tokens that are new in the step.
+    """
+
+    context: int
+    longest: int
+    generated: int
+    ended: list[ServedSequence]
+
+
+class Pool(Protocol):
+    """Sequences that decode together, `new_tokens` each a step."""
+
+    new_tokens: int
+
+    @property
+    def members(self) -> Container[ServedSequence]:
+        """Return the sequences; whoever asks must not change them."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        ...
+
+    def join(self, sequence: ServedSequence) -> None:
+        """Add a sequence whose `target` tokens are computed and that has tokens to go."""
+        ...
+
+    def leave(self, sequence: ServedSequence) -> None:
+        """Take a sequence out; `emitted` and `computed` then tell how far it is."""
+        ...
+
+    def needing(self) -> Iterable[ServedSequence]:
+        """Return those that may need a block in the next step, first admitted first."""
+        ...
+
+    def context_of(self, sequence: ServedSequence) -> int:
+        """Return a member's context in the next step, its new tokens included."""
+        ...
+
+    def advance(self) -> Advance:
+        """Plan one step of all, of which there must be one at least."""
+        ...
+
+
 class DecodePool:
     """Sequences that decode together, one token each a step, at no cost per sequence and step.
 
     A sequence's context is its `offset` plus the pool's step, so that sums and the longest follow
     from numbers that change only when one joins or leaves; who needs a block and who ends at a step
-    is known when it joins.
+    is known when it joins. New blocks begin after multiples of `block_tokens`; None: never.
     """
 
-    __slots__ = ("_block", "_ends", "_longest", "_needs", "members", "offsets", "step")
+    __slots__ = (
+        "_block",
+        "_ends",
+        "_longest",
+        "_needs",
+        "members",
+        "new_tokens",
+        "offsets",
+        "step",
+    )
 
-    def __init__(self, block_tokens: int) -> None:
-        self._block = block_tokens
+    def __init__(self, block_tokens: int | None) -> None:
+        self._block = block_tokens or sys.maxsize
+        self.new_tokens = 1
         self.step = 0
         self.members: set[ServedSequence] = set()
         self.offsets = 0
         self._longest: list[tuple[int, int, ServedSequence]] = []
-        self._needs: list[set[ServedSequence]] = [set() for _ in range(block_tokens)]
+        self._needs: dict[int, set[ServedSequence]] = defaultdict(set)
         self._ends: dict[int, list[ServedSequence]] = {}
 
     def __len__(self) -> int:
@@ -136,17 +196,18 @@ class DecodePool:
 
     def needing(self) -> Iterable[ServedSequence]:
         """Return the sequences that need a new block in the next step, first admitted first."""
-        needing = self._needs[(self.step + 1) % self._block]
+        needing = self._needs.get((self.step + 1) % self._block)
         return sorted(needing, key=lambda sequence: sequence.order) if needing else ()
 
     def context_of(self, sequence: ServedSequence) -> int:
         """Return a member's context in the next step, its new token included."""
         return sequence.offset + self.step + 1
 
-    def advance(self) -> tuple[int, int, list[ServedSequence]]:
-        """Plan one step of all: return their context in all, the longest, and those that end."""
+    def advance(self) -> Advance:
+        """Plan one step of all, of which there must be one at least."""
         self.step += 1
-        context = self.offsets + len(self.members) * self.step
+        count = len(self.members)
+        context = self.offsets + count * self.step
         heap = self._longest
         while heap[0][2] not in self.members or -heap[0][0] != heap[0][2].offset:
             heapq.heappop(heap)
@@ -154,4 +215,4 @@ class DecodePool:
         ended = self._ends.pop(self.step, [])
         for sequence in ended:
             self.leave(sequence)
-        return context, longest, ended
+        return Advance(context, longest, count, ended)
