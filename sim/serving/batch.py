@@ -1,13 +1,12 @@
 """What a scheduler plans: one step."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sim.serving.sequence import ServedSequence
 from sim.serving.step_cost import BatchShape
 
 
-@dataclass(slots=True, kw_only=True)
-class Batch:
+class Batch(NamedTuple):
     """One planned step: its number, its shape, and who gets something at its end.
 
     `chunks` are prompts with the tokens they get; `first` sequences have their prompt computed by

@@ -5,6 +5,7 @@ charged, and a sequence's ledger is the difference of two of them. Prompts are f
 one by one.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from sim.errors import InvariantError
 from sim.serving.batch import Batch
-from sim.serving.record import ReplicaLog
+from sim.serving.record import Integers, ReplicaLog
 from sim.serving.scheduler import Scheduler
 from sim.serving.sequence import CAUSE_AT, N_REQUEST_CAUSES, Ledger, ServedSequence
 from sim.serving.step_cost import N_CAUSES, BatchShape, Chunk, Price, StepCost
@@ -23,6 +24,11 @@ _LINK: Final = CAUSE_AT["link"]
 _WAITING_FOR_RANKS: Final = CAUSE_AT["link_latency"]
 _HOST: Final = CAUSE_AT["host"]
 _SAMPLE_PS: Final = PS_PER_S
+# Of a row of the log, in order: one array takes it at once.
+_COLUMNS: Final = (
+    "start_ps", "end_ps", "decodes", "prefill_tokens", "generated", "running", "waiting",
+    "kv_blocks", "hbm_bytes", "flop",
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +47,12 @@ class Rank:
     _sampled_ps: int = 0
     _ended_ps: int = 0
     _waited_ps: int = 0
+    _rows: Integers = field(default_factory=lambda: array("q"))
+    _shared: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at the part of the sums that steps are charged to."""
+        self._shared = self.sums[:N_CAUSES]
 
     @property
     def dummy(self) -> BatchShape:
@@ -53,7 +65,8 @@ class Rank:
 
     def begin(self, batch: Batch, start_ps: int) -> None:
         """Charge the waiting that ends when a batch starts."""
-        self._wait(start_ps)
+        if start_ps != self._waited_ps or self.scheduler.preempted:
+            self._wait(start_ps)
         for sequence in batch.joined:
             sequence.charge(sequence.waits_for, start_ps)
             sequence.past = self.sums.copy()
@@ -88,8 +101,9 @@ class Rank:
             ledger[_WAITING_FOR_RANKS] += end_ps - start_ps - price.time_ps - swap_ps
         self._steps += ledger
         self._charge_decodes(batch, ledger, end_ps - start_ps)
-        for chunk, (sequence, _) in zip(batch.shape.chunks, batch.chunks, strict=True):
-            self._charge_prompt(batch, sequence, chunk, ledger, end_ps)
+        if batch.chunks:
+            for chunk, (sequence, _) in zip(batch.shape.chunks, batch.chunks, strict=True):
+                self._charge_prompt(batch, sequence, chunk, ledger, end_ps)
         self._ended_ps = self._waited_ps = end_ps
         for sequence in batch.first:
             self._give_first(sequence, end_ps)
@@ -102,7 +116,7 @@ class Rank:
         if not shape.decodes:
             self.sums[_INTERFERENCE] += duration_ps
         elif not shape.chunks:
-            self.sums[:N_CAUSES] += ledger
+            self._shared += ledger
         else:
             alone = self.cost.price(
                 BatchShape(
@@ -140,25 +154,25 @@ class Rank:
         sequence.charged_ps = now_ps
 
     def _write_log(self, batch: Batch, price: Price, start_ps: int, end_ps: int) -> None:
-        log = self.log
-        log.start_ps.append(start_ps)
-        log.end_ps.append(end_ps)
-        log.decodes.append(batch.shape.decodes)
-        log.prefill_tokens.append(sum(tokens for _, tokens in batch.chunks))
-        log.generated.append(batch.generated)
-        log.running.append(batch.running)
-        log.waiting.append(batch.waiting)
-        log.kv_blocks.append(batch.kv_blocks)
-        log.hbm_bytes.append(price.hbm_bytes)
-        log.flop.append(price.flop)
+        shape = batch.shape
+        prompt_tokens = shape.tokens - shape.decodes * shape.decode_tokens if shape.chunks else 0
+        self._rows.extend(
+            (
+                start_ps, end_ps, shape.decodes, prompt_tokens, batch.generated, batch.running,
+                batch.waiting, batch.kv_blocks, price.hbm_bytes, price.flop,
+            )
+        )  # fmt: skip
         if end_ps >= self._sampled_ps + _SAMPLE_PS:
             self.sample(end_ps)
 
     def sample(self, now_ps: int) -> None:
-        """Note the ledger of all steps so far."""
+        """Note the ledger of all steps so far, and move their rows into the log."""
         if not self.log.ledger_at or self.log.ledger_at[-1][0] < now_ps:
             self._sampled_ps = now_ps
             self.log.ledger_at.append((now_ps, tuple(self._steps.tolist())))
+        for number, column in enumerate(_COLUMNS):
+            getattr(self.log, column).extend(self._rows[number :: len(_COLUMNS)])
+        del self._rows[:]
 
     @property
     def ended_ps(self) -> int:

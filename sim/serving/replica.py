@@ -19,6 +19,8 @@ Plan = list[Batch | None]
 _WAITING_WEIGHT = 4
 # SimPy's own events have 0 (urgent) or 1 (normal).
 _AFTER_ALL_ELSE = EventPriority(2)
+# What a rank without neighbours copies in most steps.
+_NO_SWAP = [0]
 
 
 class _StepEnd(simpy.Event):
@@ -83,7 +85,11 @@ class Replica:
                 continue
             start_ps = int(self.env.now)
             prices, swaps = self._begin(planned, start_ps)
-            duration_ps = max(p.time_ps + s for p, s in zip(prices, swaps, strict=True))
+            duration_ps = (
+                prices[0].time_ps
+                if swaps is _NO_SWAP
+                else max(p.time_ps + s for p, s in zip(prices, swaps, strict=True))
+            )
             following = self._plan() if self.asynchronous else None
             self.events += 1
             yield _StepEnd(self.env, duration_ps)
@@ -94,12 +100,18 @@ class Replica:
         batches = []
         for rank in self.ranks:
             batches.append(rank.scheduler.plan())
-            arriving, rank.scheduler.arriving = rank.scheduler.arriving, []
-            for sequence in arriving:
-                self.on_arriving(self, rank, sequence)
+            if rank.scheduler.arriving:
+                arriving, rank.scheduler.arriving = rank.scheduler.arriving, []
+                for sequence in arriving:
+                    self.on_arriving(self, rank, sequence)
+        if len(batches) == 1:
+            return batches if batches[0] is not None else None
         return batches if any(batch is not None for batch in batches) else None
 
     def _begin(self, planned: Plan, start_ps: int) -> tuple[list[Price], list[int]]:
+        if len(planned) == 1 and planned[0] is not None and not planned[0].swapped_blocks:
+            self.ranks[0].begin(planned[0], start_ps)
+            return [self.ranks[0].cost.price(planned[0].shape)], _NO_SWAP
         shapes = [
             rank.dummy if batch is None else batch.shape
             for rank, batch in zip(self.ranks, planned, strict=True)

@@ -17,6 +17,7 @@ from sim.serving.record import Outcome
 from sim.serving.sequence import Advance, ServedSequence
 from sim.serving.step_cost import BatchShape, Chunk
 
+_NOBODY: list[ServedSequence] = []
 _NO_DECODES = Advance(context=0, longest=0, generated=0, ended=[])
 
 
@@ -36,6 +37,8 @@ class Scheduler(Queues):
 
     def plan(self) -> Batch | None:
         """Return the next step and book its tokens; None if there is nothing to compute."""
+        if not self.waiting and not self.prefilling:
+            return self._plan_decodes()
         decision = self.policy(self._view())
         preempted = self._make_room() if decision.decode and not decision.apart else 0
         if preempted:
@@ -51,6 +54,15 @@ class Scheduler(Queues):
         if not chunks and not decodes:
             return None
         return self._booked(chunks, decodes=decodes)
+
+    def _plan_decodes(self) -> Batch | None:
+        """Return a step of all that decode; without prompts a policy has nothing to decide."""
+        if not len(self.pool):
+            return None
+        self._make_room()
+        if not len(self.pool):
+            return self.plan()
+        return self._booked([], decodes=True)
 
     def _view(self) -> View:
         if not self.running:
@@ -191,13 +203,14 @@ class Scheduler(Queues):
         self.steps += 1
         count, joined, step = 0, [], _NO_DECODES
         if decodes:
-            count = self.decoding
-            joined, self._joined = self._joined, []
-            for sequence in joined:
-                sequence.run_from = number
+            count = len(self.pool)
+            if self._joined:
+                joined, self._joined = self._joined, []
+                for sequence in joined:
+                    sequence.run_from = number
             step = self.pool.advance()
             self._decoded = True
-        first = [s for s, _ in chunks if not s.left]
+        first = [s for s, _ in chunks if not s.left] if chunks else _NOBODY
         swapped, self._swapped = self._swapped, 0
         return Batch(
             number=number,
@@ -205,13 +218,13 @@ class Scheduler(Queues):
                 decodes=count,
                 context=step.context,
                 longest=step.longest,
-                chunks=tuple(Chunk(tokens=t, context=s.computed) for s, t in chunks),
+                chunks=tuple(Chunk(t, s.computed) for s, t in chunks) if chunks else (),
                 decode_tokens=self.pool.new_tokens if decodes else 1,
             ),
             chunks=chunks,
             first=first,
-            last=step.ended + self._book_first_tokens(first, number),
-            generated=step.generated + sum(s.limit > 0 for s in first),
+            last=step.ended + self._book_first_tokens(first, number) if first else step.ended,
+            generated=step.generated + sum(s.limit > 0 for s in first) if first else step.generated,
             joined=joined,
             swapped_blocks=swapped,
             running=len(self.running),
