@@ -442,21 +442,21 @@ def prefill_attentions(draw: DrawFn) -> Attention:
     return attention(draw(st.integers(1, 3)), context, n_q_heads, n_kv_heads, q_len=q_len)
 
 
-def _named(op: Attention, name: str) -> Attention:
-    """Return an attention whose tensors have names of their own."""
-    q, kv, out = (replace(x, name=f"{name}.{x.name}") for x in (op.q, op.kv, op.out))
-    return replace(op, name=name, q=q, kv=kv, out=out)
+def _named(op: Attention, name: str, buffer: str) -> Attention:
+    """Return an attention with a cache of its own, whose queries and output lie in a buffer."""
+    q, out = (replace(x, name=f"{buffer}.{x.name}") for x in (op.q, op.out))
+    return replace(op, name=name, q=q, kv=replace(op.kv, name=f"{name}.kv"), out=out)
 
 
 @st.composite
 def mixed_attentions(draw: DrawFn) -> MixedAttention:
     """Draw a chunk of prefill beside one or two batches of decodes of the same heads."""
     chunk = draw(prefill_attentions().filter(lambda op: op.batch == 1))
-    parts = [_named(chunk, "chunk")]
+    parts = [_named(chunk, "chunk", "chunk")]
     for i in range(draw(st.integers(1, 2))):
         batch, context = draw(st.integers(1, 48)), draw(st.integers(1, 12_000))
         decode = attention(batch, context, chunk.n_q_heads, chunk.n_kv_heads)
-        parts.append(_named(decode, f"decode{i}"))
+        parts.append(_named(decode, f"decode{i}", "decodes"))
     return MixedAttention(name="attention", part="attention", attentions=tuple(parts))
 
 

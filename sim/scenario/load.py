@@ -56,6 +56,9 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
     and models that they name; a serving scenario is one, too.
     """
     checker, path = _read(name_or_path, overrides)
+    if checker.source.get(("serve",)) is not None:
+        checker.wrong(("serve",), "makes a serving scenario", expected="one with a grid of points")
+        raise checker.error(ScenarioError)
     return _resolved(checker, path)
 
 
