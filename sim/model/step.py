@@ -124,13 +124,20 @@ def build_step(  # noqa: PLR0913 - a step has that many facts
 
 def _layer_blocks(model: Model, shape: StepShape, draws: Draws) -> Iterator[tuple[Operator, ...]]:
     kinds: dict[tuple[Layer, NextNorms, tuple[int, ...]], tuple[Operator, ...]] = {}
-    for index, layer in enumerate(model.layers):
-        draw = _draw_of(layer, index, draws)
-        following = next_norms(model, index + 1)
-        kind = (layer, following, draw)
-        if kind not in kinds:
-            kinds[kind] = layer_block(layer, following, shape, hidden=model.hidden, draw=draw)
-        yield kinds[kind]
+    # Layers that are one object need not be compared.
+    seen: dict[tuple[int, int, int], tuple[Operator, ...]] = {}
+    layers = model.layers
+    for index, layer in enumerate(layers):
+        behind = id(layers[index + 1]) if index + 1 < len(layers) else 0
+        place = (id(layer), behind, index % max(1, len(draws)))
+        if place not in seen:
+            draw = _draw_of(layer, index, draws)
+            following = next_norms(model, index + 1)
+            kind = (layer, following, draw)
+            if kind not in kinds:
+                kinds[kind] = layer_block(layer, following, shape, hidden=model.hidden, draw=draw)
+            seen[place] = kinds[kind]
+        yield seen[place]
 
 
 def _draw_of(layer: Layer, index: int, draws: Draws) -> tuple[int, ...]:

@@ -17,9 +17,9 @@ import numpy as np
 from sim.hardware.residency import EMPTY_L2
 from sim.kernel.engine import DecodeKernel, PrefillKernel
 from sim.kernel.lower.fusion import fuse
-from sim.kernel.operators import Operator
+from sim.kernel.operators import Operator, Traffic
 from sim.measure.causes import CAUSES
-from sim.model.architecture import Model
+from sim.model.architecture import Layer, Model
 from sim.model.mixed import Group, StepFormats, build_mixed_step, token_wise_names
 from sim.model.step import Draws, StepGraph
 from sim.run.device import Device, warm_activations
@@ -36,10 +36,9 @@ from sim.run.step import (
 from sim.serving.step_cost import COLUMNS, Columns
 
 _COARSER: Final = Fraction(4)
-# Activations of so few tokens stay in L2 whatever comes in between; those of more find of L2 what
-# the operators before them left there.
-_FEW_ROWS: Final = 512
-_RUNS_OF_A_KIND: Final = 2
+# Activations that take no more of L2 stay there whatever comes in between; of larger ones an
+# operator finds what those before it left.
+_SMALL_SHARE: Final = Fraction(2, 5)
 # A few tokens of context: nothing that token-wise operators would notice.
 _SHORT: Final = 64
 
@@ -71,8 +70,11 @@ class ServeDevice:
     _question: bytes = b""
 
     def __post_init__(self) -> None:
-        """Hash what all runs share."""
+        """Hash what all runs share; layers that are equal become one, which graphs build faster."""
         device = self.device
+        one_of: dict[Layer, Layer] = {}
+        layers = tuple(one_of.setdefault(layer, layer) for layer in self.model.layers)
+        self.model = replace(self.model, layers=layers)
         self._question = key_of(
             device.gpu.fingerprint(), device.engine, self.model, self.formats, self.draws(_SHORT)
         )
@@ -111,23 +113,28 @@ class ServeDevice:
 
     def _tokens(self, groups: Sequence[Group], rows: int, seen: frozenset[str]) -> Columns:
         graph = self._graph(groups, rows)
-        if rows <= _FEW_ROWS:
+        l2_bytes = self.device.gpu.spec.l2_bytes
+        if _most_activations(graph) <= l2_bytes * _SMALL_SHARE:
             return self._alone(graph, self.device, lambda name: _among(name, seen))
         return self._in_turn(graph, lambda name: _among(name, seen))
 
     def _in_turn(self, graph: StepGraph, wanted: Callable[[str], bool]) -> Columns:
-        """Return the wanted operators; a kind of layer runs twice, and its second run counts."""
+        """Return the wanted operators, each on what those before it left in L2.
+
+        A kind of layer runs twice: what the first run leaves, of larger requests, the second finds.
+        """
         outlives = live_out(graph)
-        runs: dict[int, list[Columns]] = {}
+        known: dict[int, Columns] = {}
         total = np.zeros(len(COLUMNS))
         l2 = EMPTY_L2
         for block in graph.blocks[:-1]:
-            known = runs.setdefault(id(block.operators), [])
-            if len(known) < _RUNS_OF_A_KIND:
+            kind = id(block.operators)
+            if kind not in known:
                 fused = fuse(block.operators, self.device.engine.fusions, outlives)
+                _, l2 = run_block(fused, self.device, l2, on=self._rough())
                 sums, l2 = run_block(fused, self.device, l2)
-                known.append(self._columns(op for name, op in sums.items() if wanted(name)))
-            total += known[-1]
+                known[kind] = self._columns(op for name, op in sums.items() if wanted(name))
+            total += known[kind]
         return total
 
     def head(self, rows: int) -> Columns:
@@ -147,15 +154,19 @@ class ServeDevice:
         `beside` is how they are beside the others (decodes beside prompts, or the reverse); `rough`
         simulates larger requests, which changes a kernel by 1 to 3 % and takes a third of the time.
         """
-        question = ("sequences", groups, beside, rough)
+        alone = _form_of(groups)
+        # Where the same operators see tokens in both forms, the others are the same, too.
+        form = "mixed" if beside else alone
+        elsewhere = self._seen_by_tokens(form)
+        changes = elsewhere != self._seen_by_tokens(alone)
+        question = ("sequences", groups, changes, rough)
         device = self._rough() if rough else self.device
-        return self._remembered(question, lambda: self._sequences(groups, device, beside=beside))
+        return self._remembered(question, lambda: self._sequences(groups, device, elsewhere))
 
-    def _sequences(self, groups: tuple[Group, ...], device: Device, *, beside: bool) -> Columns:
+    def _sequences(
+        self, groups: tuple[Group, ...], device: Device, elsewhere: frozenset[str]
+    ) -> Columns:
         graph = self._graph(groups, None)
-        other = Group(count=1, q_len=1 if groups[0].q_len > 1 else 2, context=_SHORT)
-        forms = (*groups, other) if beside else groups
-        elsewhere = token_wise_names(self.model, forms, self.formats)
         return self._alone(graph, device, lambda name: not _among(name, elsewhere))
 
     def _alone(self, graph: StepGraph, device: Device, wanted: Callable[[str], bool]) -> Columns:
@@ -215,6 +226,24 @@ class ServeDevice:
                 self.device.memo.put(key, known)
             self._runs[question] = known
         return self._runs[question]
+
+
+def _most_activations(graph: StepGraph) -> int:
+    """Return the most bytes of activations that one operator of the layers reads and writes."""
+    return max(
+        sum(
+            tensor.size_bytes
+            for tensor in (*op.reads(), *op.writes())
+            if tensor.traffic is Traffic.ACTIVATIONS
+        )
+        for block in graph.blocks[:-1]
+        for op in block.operators
+    )
+
+
+def _form_of(groups: Iterable[Group]) -> str:
+    kinds = {group.q_len == 1 for group in groups}
+    return "mixed" if len(kinds) > 1 else "decode" if True in kinds else "prefill"
 
 
 def _among(name: str, names: frozenset[str]) -> bool:

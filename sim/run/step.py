@@ -168,8 +168,14 @@ def live_out(graph: StepGraph) -> frozenset[str]:
     return frozenset().union(*(live_in(block.operators) for block in blocks))
 
 
-def run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tuple[Sums, L2State]:
-    """Return the sums of one block of fused operators that finds `l2`, and what it leaves there."""
+def run_block(
+    operators: Sequence[Operator], device: Device, l2: L2State, *, on: Device | None = None
+) -> tuple[Sums, L2State]:
+    """Return the sums of one block of fused operators that finds `l2`, and what it leaves there.
+
+    The kernels that `device` chooses run there, or `on` another one.
+    """
+    runner = on or device
     sums: Sums = {}
     for op, alive in zip(operators, alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))
@@ -177,7 +183,7 @@ def run_block(operators: Sequence[Operator], device: Device, l2: L2State) -> tup
             exchanged, l2 = run_exchange(op, device, l2)
             total.add(exchanged)
         for kernel in device.tune(op):
-            run = device.run(kernel, l2)
+            run = runner.run(kernel, l2)
             total.add(summed(kernel, run))
             l2 = run.l2
         l2 = forget(l2, alive)

@@ -1,4 +1,8 @@
-"""Linear interpolation of columns on grids of which only visited cells are computed."""
+"""Linear interpolation of columns on grids of which only visited cells are computed.
+
+A place in a grid is a cell and the weights of its corners, so that a caller can keep the corners of
+several grids in one matrix and mix them with one product.
+"""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -10,6 +14,7 @@ import numpy as np
 from sim.serving.step_cost import N_CAUSES, Columns
 
 Answer = Callable[[float], Columns]
+Weights = list[float]
 
 
 @dataclass(slots=True)
@@ -30,8 +35,11 @@ class Line:
 
     def at(self, x: float) -> Columns:
         """Return the value at `x`."""
-        if x in self._known:
-            return self._known[x]
+        interval, weights = self.place(x)
+        return np.asarray(np.dot(weights, self.corners(interval)))
+
+    def place(self, x: float) -> tuple[tuple[float, float], Weights]:
+        """Return the interval that `x` lies in, or the nearest, and the weights of its ends."""
         points = self.points
         start = min(max(bisect_right(points, x) - 1, 0), len(points) - 2)
         cuts = self._cuts.get(start)
@@ -39,8 +47,12 @@ class Line:
             cuts = self._cuts[start] = self._refined(points[start], points[start + 1])
         i = min(max(bisect_right(cuts, x) - 1, 0), len(cuts) - 2)
         low, high = cuts[i], cuts[i + 1]
-        a = self._known[low]
-        return a + (self._known[high] - a) * ((x - low) / (high - low))
+        share = (x - low) / (high - low)
+        return (low, high), [1.0 - share, share]
+
+    def corners(self, interval: tuple[float, float]) -> Columns:
+        """Return the values at the ends of an interval, a row each."""
+        return np.array([self._known[x] for x in interval])
 
     def _refined(self, low: float, high: float) -> list[float]:
         middle = float(round((low + high) / 2))
@@ -59,6 +71,9 @@ class Line:
         return self._known[x]
 
 
+Cell = tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Table:
     """A function of several numbers on the grid of `axes`, linear in each between grid points.
@@ -69,10 +84,18 @@ class Table:
     compute: Callable[..., Columns]
     axes: tuple[tuple[float, ...], ...]
     _known: dict[tuple[float, ...], Columns] = field(default_factory=dict)
-    _cells: dict[tuple[int, ...], Columns] = field(default_factory=dict)
+    _cells: dict[Cell, Columns] = field(default_factory=dict)
 
     def at(self, *point: float) -> Columns:
         """Return the value at `point`, from the corners of its cell that count."""
+        cell, weights = self.place(*point)
+        return np.asarray(np.dot(weights, self.corners(cell)))
+
+    def place(self, *point: float) -> tuple[Cell, Weights]:
+        """Return the cell of `point` and the weights of its corners.
+
+        i in a cell stands for the interval behind point i of an axis, ~i for the point itself.
+        """
         weights = [1.0]
         cell = []
         for axis, x in zip(self.axes, point, strict=True):
@@ -83,19 +106,19 @@ class Table:
                 share = (x - axis[i]) / (axis[i + 1] - axis[i])
                 cell.append(i)
                 weights = [w * s for w in weights for s in (1.0 - share, share)]
-        key = tuple(cell)
-        corners = self._cells.get(key)
-        if corners is None:
-            corners = self._cells[key] = self._corners(key)
-        return np.asarray(np.dot(weights, corners))
+        return tuple(cell), weights
 
-    def _corners(self, cell: tuple[int, ...]) -> Columns:
-        """Return the values at the corners of a cell; ~i in it stands for point i of an axis."""
-        sides = [
-            (axis[~i],) if i < 0 else (axis[i], axis[i + 1])
-            for axis, i in zip(self.axes, cell, strict=True)
-        ]
-        return np.array([self._value(place) for place in product(*sides)])
+    def corners(self, cell: Cell) -> Columns:
+        """Return the values at the corners of a cell, a row each."""
+        corners = self._cells.get(cell)
+        if corners is None:
+            sides = [
+                (axis[~i],) if i < 0 else (axis[i], axis[i + 1])
+                for axis, i in zip(self.axes, cell, strict=True)
+            ]
+            corners = np.array([self._value(place) for place in product(*sides)])
+            self._cells[cell] = corners
+        return corners
 
     def _value(self, place: tuple[float, ...]) -> Columns:
         if place not in self._known:

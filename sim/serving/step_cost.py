@@ -1,9 +1,8 @@
 """What a step costs: interpolation over device runs, with its ledger.
 
 A step is the sum of what sees tokens (a function of their padded number), what sees sequences
-(decodes: their number, mean and longest context; chunks: number, new tokens, context; decodes
-beside a chunk in one kernel: what they add to it) and the head (a function of the number of
-sequences). Each is a table on a grid of which only the cells that a run visits are computed, by
+(decodes: their number, mean context and spread; chunks: new tokens, context; decodes beside a chunk
+in one kernel: what they add to it) and the head (a function of the number of sequences). Each is a table on a grid of which only the cells that a run visits are computed, by
 asking the device; between grid points it is linear. Ledger, bytes and FLOP are interpolated with
 the time, which is their sum, so that nothing is lost to rounding.
 """
@@ -33,8 +32,11 @@ class BatchShape(NamedTuple):
     """All that the cost of a step depends on.
 
     `decodes` sequences with `decode_tokens` new tokens each (1, more with speculation) have
-    `context` tokens together and at most `longest`, the new ones included. `rows` is what
-    token-wise kernels compute where neighbours pad it (0: as many as captured sizes ask for).
+    `context` tokens together and at most `longest`, the new ones included; `squares` is the sum of
+    the squares of their contexts (0: not known, and guessed from the longest), which a step without
+    changes raises by twice the sum of contexts and their number. `rows` is what token-wise kernels
+    compute where neighbours pad it (0: as many as captured sizes ask for). `contexts` are those of
+    all decodes, sorted, for a cost that runs the very batch.
     """
 
     decodes: int = 0
@@ -43,6 +45,8 @@ class BatchShape(NamedTuple):
     chunks: tuple[Chunk, ...] = ()
     decode_tokens: int = 1
     rows: int = 0
+    squares: int = 0
+    contexts: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -106,6 +110,4 @@ def price_of(columns: Columns) -> Price:
     """Return columns as whole numbers; differences of device runs may leave less than nothing."""
     whole = np.rint(np.maximum(columns, 0.0)).astype(np.int64)
     ledger = whole[:N_CAUSES]
-    return Price(
-        time_ps=int(ledger.sum()), ledger_ps=ledger, hbm_bytes=int(whole[-2]), flop=int(whole[-1])
-    )
+    return Price(sum(ledger.tolist()), ledger, int(whole[-2]), int(whole[-1]))

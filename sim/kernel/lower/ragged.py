@@ -3,14 +3,17 @@
 One grid holds all sequences in the order of the batch, which knows nothing of their lengths: here
 the lengths take turns. FlashAttention-2 chooses one number of splits for all from the longest
 sequence and cuts each sequence into that many parts (`num_splits_heuristic` on `max_seqlen_k`;
-`n_blocks_per_split` from `actual_seqlen_k`). FlashAttention-3's scheduler sorts the sequences,
-longest first (`Sort` in `flash_prepare_scheduler.cu`, on unless attention is local), and splits
-each by its own length (`num_splits_dynamic`), so that long ones get more CTAs; so do the
-schedulers of FlashInfer and XQA.
+`n_blocks_per_split` from `actual_seqlen_k`). FlashAttention-3's scheduler gives every CTA at most a
+tenth more blocks of keys than a fair share, so that long sequences get more CTAs
+(`num_splits_dynamic` in `flash_prepare_scheduler.cu`), and starts those first whose splits are
+longest (`Sort`, on unless attention is local). The schedulers of FlashInfer and XQA split by length
+likewise.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 from typing import Final
 
 from sim.kernel.engine import DecodeKernel, Engine
@@ -28,6 +31,8 @@ from sim.units import ceil_div
 
 # The lengths of a batch are laid out in at most so many turns.
 _MOST_TURNS: Final = 4
+# "10% margin" in FlashAttention-3's scheduler: no CTA walks more than so many fair shares.
+_FAIR_SHARE: Final = Fraction(11, 10)
 
 
 def lower_ragged(
@@ -35,15 +40,14 @@ def lower_ragged(
 ) -> tuple[Kernel, ...]:
     """Return the kernels of one call over batches of equal sequences."""
     whole = as_one(parts)
-    if target.bulk_copy:
-        parts = sorted(parts, key=visible_tokens, reverse=True)
     splits = _splits(parts, whole, target, engine, split_kv=split_kv)
-    kernels = [
-        decode_kernel(part, target, engine, split, merges=max(splits) > 1)
-        for part, split in zip(parts, splits, strict=True)
-    ]
+    order = list(zip(parts, splits, strict=True))
+    if target.bulk_copy:
+        order.sort(key=lambda pair: visible_tokens(pair[0]) / pair[1], reverse=True)
+    most = max(splits)
+    kernels = [decode_kernel(part, target, engine, n, merges=most > 1) for part, n in order]
     main = joined(kernels, most_turns=1 if target.bulk_copy else _MOST_TURNS)
-    return around_decode(whole, main, max(splits), target, engine)
+    return around_decode(whole, main, most, target, engine)
 
 
 def as_one(parts: Sequence[Attention]) -> Attention:
@@ -80,15 +84,16 @@ def _splits(
             replace(whole, context=longest.context), target, engine, split_kv=split_kv
         )
         return [of_all] * len(parts)
-    of_mean = decode_splits(whole, target, engine, split_kv=split_kv)
-    mean = visible_tokens(whole)
-    most = engine.decode_splits if split_kv else 1
-    splits = []
-    for part in parts:
-        blocks = ceil_div(visible_tokens(part), decode_tile(part, target, engine.decode).keys)
-        fair = round(of_mean * visible_tokens(part) / mean)
-        splits.append(max(1, min(fair, blocks, most)))
-    return splits
+    if not split_kv:
+        return [1] * len(parts)
+    of_mean = decode_splits(whole, target, engine, split_kv=True)
+    keys = decode_tile(whole, target, engine.decode).keys
+    fair = Fraction(ceil_div(visible_tokens(whole), keys), of_mean)
+    most = ceil(fair * _FAIR_SHARE)
+    return [
+        min(ceil_div(ceil_div(visible_tokens(part), keys), most), engine.decode_splits)
+        for part in parts
+    ]
 
 
 def joined(kernels: Sequence[Kernel], *, most_turns: int = _MOST_TURNS) -> Kernel:
