@@ -25,6 +25,7 @@ from sim.scenario.serve_scenario import RateSweep, ServeContestant, ServeScenari
 from sim.serving.capacity import keeps, max_rate
 from sim.serving.config import ServeConfig
 from sim.serving.engine import serve
+from sim.serving.exact_cost import ExactCost
 from sim.serving.interpolated_cost import InterpolatedCost, padded
 from sim.serving.kv_cache import KvCache
 from sim.serving.kv_capacity import memory_plan
@@ -234,6 +235,7 @@ def cluster_parts(
         rows=lambda tokens: padded(tokens, sizes),
         draft=_draft_cost(contestant, memo, seed=seed, graph_sizes=sizes),
         seed=seed,
+        exact=exact,
     )
 
 
@@ -258,7 +260,6 @@ def step_cost(
     exact: bool,
 ) -> StepCost:
     """Return what steps of a model, or of one rank's share of it, cost on a contestant's chip."""
-    del exact
     device = Device(gpu=Gpu(spec=contestant.hardware), engine=contestant.engine, memo=memo)
     runs = ServeDevice(
         device=device,
@@ -270,6 +271,8 @@ def step_cost(
         ),
         draws=partial(_draws, contestant, share, seed),
     )
+    if exact:
+        return ExactCost(runs=runs, graph_sizes=graph_sizes)
     return InterpolatedCost(runs=runs, graph_sizes=graph_sizes)
 
 

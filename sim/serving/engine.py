@@ -93,6 +93,7 @@ class _Cluster:
             policy=POLICIES[self.config.policy],
             kv=kv,
             hold=role == "prefill",
+            tells_contexts=self.parts.exact,
             seed=self.parts.seed,
         )
         log = ReplicaLog(

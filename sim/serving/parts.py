@@ -27,7 +27,8 @@ class ClusterParts:
     `host` is the way to the host's memory of one rank, `peer` that from a GPU that computes prompts
     to one that decodes. `rows` tells how many rows a number of tokens is padded to. `draft` is what
     steps of the model cost that guesses for speculative decoding, None if guesses cost nothing (as
-    those found in the prompt); `seed` decides which guesses hold.
+    those found in the prompt); `seed` decides which guesses hold. With `exact` batches list the
+    contexts of all decodes, for a cost that asks for them.
     """
 
     cost: StepCost
@@ -37,3 +38,4 @@ class ClusterParts:
     rows: Callable[[int], int]
     draft: StepCost | None = None
     seed: int = 0
+    exact: bool = False

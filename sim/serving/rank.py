@@ -118,14 +118,7 @@ class Rank:
         elif not shape.chunks:
             self._shared += ledger
         else:
-            alone = self.cost.price(
-                BatchShape(
-                    decodes=shape.decodes,
-                    context=shape.context,
-                    longest=shape.longest,
-                    decode_tokens=shape.decode_tokens,
-                )
-            )
+            alone = self.cost.price(shape._replace(chunks=(), rows=0))
             _charge(self.sums, ledger, duration_ps, alone)
 
     def _charge_prompt(

@@ -18,14 +18,18 @@ from sim.serving.sequence import Advance, ServedSequence
 from sim.serving.step_cost import BatchShape, Chunk
 
 _NOBODY: list[ServedSequence] = []
-_NO_DECODES = Advance(context=0, longest=0, generated=0, ended=[])
+_NO_DECODES = Advance(context=0, longest=0, squares=0, generated=0, ended=[])
 
 
 @dataclass(slots=True, kw_only=True)
 class Scheduler(Queues):
-    """Plans the steps of one rank by a policy."""
+    """Plans the steps of one rank by a policy.
+
+    With `tells_contexts` a batch lists the contexts of its decodes, for a cost that runs them all.
+    """
 
     policy: Policy
+    tells_contexts: bool = False
     _decoded: bool = False
     _blocked: ServedSequence | None = None
     _blocked_below: int = 0
@@ -202,12 +206,14 @@ class Scheduler(Queues):
         number = self.steps
         self.steps += 1
         count, joined, step = 0, [], _NO_DECODES
+        contexts: tuple[int, ...] = ()
         if decodes:
             count = len(self.pool)
             if self._joined:
                 joined, self._joined = self._joined, []
                 for sequence in joined:
                     sequence.run_from = number
+            contexts = self._contexts() if self.tells_contexts else ()
             step = self.pool.advance()
             self._decoded = True
         first = [s for s, _ in chunks if not s.left] if chunks else _NOBODY
@@ -218,6 +224,8 @@ class Scheduler(Queues):
                 decodes=count,
                 context=step.context,
                 longest=step.longest,
+                squares=step.squares,
+                contexts=contexts,
                 chunks=tuple(Chunk(t, s.computed) for s, t in chunks) if chunks else (),
                 decode_tokens=self.pool.new_tokens if decodes else 1,
             ),
@@ -231,6 +239,11 @@ class Scheduler(Queues):
             waiting=len(self.waiting),
             kv_blocks=self.kv.used_blocks,
         )
+
+    def _contexts(self) -> tuple[int, ...]:
+        """Return the contexts of all decodes in the next step, sorted."""
+        running = (sequence for sequence in self.running if sequence in self.pool.members)
+        return tuple(sorted(map(self.pool.context_of, running)))
 
     def _book_first_tokens(self, first: list[ServedSequence], number: int) -> list[ServedSequence]:
         """Book the tokens at the ends of prompts; return those that want no more."""

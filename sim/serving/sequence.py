@@ -92,11 +92,12 @@ class ServedSequence:
 class Advance(NamedTuple):
     """One decode step of all: contexts in all, the longest, tokens given out, those that end.
 
-    Contexts count the tokens that are new in the step.
+    Contexts count the tokens that are new in the step; `squares` is the sum of their squares.
     """
 
     context: int
     longest: int
+    squares: int
     generated: int
     ended: list[ServedSequence]
 
@@ -152,6 +153,7 @@ class DecodePool:
         "members",
         "new_tokens",
         "offsets",
+        "squares",
         "step",
     )
 
@@ -161,6 +163,7 @@ class DecodePool:
         self.step = 0
         self.members: set[ServedSequence] = set()
         self.offsets = 0
+        self.squares = 0
         self._longest: list[tuple[int, int, ServedSequence]] = []
         self._needs: dict[int, set[ServedSequence]] = defaultdict(set)
         self._ends: dict[int, list[ServedSequence]] = {}
@@ -175,6 +178,7 @@ class DecodePool:
         sequence.ends_at = self.step + sequence.limit - sequence.emitted
         self.members.add(sequence)
         self.offsets += sequence.offset
+        self.squares += sequence.offset**2
         heapq.heappush(self._longest, (-sequence.offset, sequence.order, sequence))
         self._needs[self._residue(sequence)].add(sequence)
         self._ends.setdefault(sequence.ends_at, []).append(sequence)
@@ -189,6 +193,7 @@ class DecodePool:
         sequence.computed = sequence.target + done
         self.members.remove(sequence)
         self.offsets -= sequence.offset
+        self.squares -= sequence.offset**2
         self._needs[self._residue(sequence)].discard(sequence)
         ending = self._ends.get(sequence.ends_at)
         if ending is not None:
@@ -212,7 +217,8 @@ class DecodePool:
         while heap[0][2] not in self.members or -heap[0][0] != heap[0][2].offset:
             heapq.heappop(heap)
         longest = self.step - heap[0][0]
+        squares = self.squares + self.step * (2 * self.offsets + count * self.step)
         ended = self._ends.pop(self.step, [])
         for sequence in ended:
             self.leave(sequence)
-        return Advance(context, longest, count, ended)
+        return Advance(context, longest, squares, count, ended)

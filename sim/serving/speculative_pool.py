@@ -59,7 +59,8 @@ class SpeculativePool:
         for sequence in ended:
             self.leave(sequence)
             del self._draws[sequence.request.index]
-        return Advance(sum(contexts), max(contexts), generated, ended)
+        squares = sum(context**2 for context in contexts)
+        return Advance(sum(contexts), max(contexts), squares, generated, ended)
 
     def _accepted(self, sequence: ServedSequence) -> int:
         """Draw how many guesses hold until the first that does not."""

@@ -21,10 +21,10 @@ def test_a_step_tells_contexts_with_the_new_tokens_and_who_ends() -> None:
     short, long = sequence(3, 3, 0), sequence(10, 4, 1)
     pool.join(short)
     pool.join(long)
-    assert pool.advance() == (15, 11, 2, [])
-    assert pool.advance() == (17, 12, 2, [short])
+    assert pool.advance() == (15, 11, 16 + 121, 2, [])
+    assert pool.advance() == (17, 12, 25 + 144, 2, [short])
     assert (short.emitted, short.computed) == (3, 5)
-    assert pool.advance() == (13, 13, 1, [long])
+    assert pool.advance() == (13, 13, 169, 1, [long])
     assert len(pool) == 0
 
 

@@ -53,9 +53,9 @@ def test_contexts_count_the_guesses() -> None:
     pool.join(one)
     pool.join(two)
     assert pool.context_of(one) == 9
-    assert pool.advance() == (9 + 14, 14, 2, [])
-    assert pool.advance() == (10 + 15, 15, 2, [two])
-    assert pool.advance() == (11, 11, 1, [])
+    assert pool.advance() == (9 + 14, 14, 81 + 196, 2, [])
+    assert pool.advance() == (10 + 15, 15, 100 + 225, 2, [two])
+    assert pool.advance() == (11, 11, 121, 1, [])
 
 
 def test_those_that_may_need_a_block_come_first_admitted_first() -> None:
