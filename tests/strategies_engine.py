@@ -93,9 +93,15 @@ def traces(draw: st.DrawFn, *, open_loop: bool = False, least: int = 0) -> Trace
 
 
 @st.composite
-def busy_traces(draw: st.DrawFn) -> Trace:
-    """Draw a trace of many requests that begin small and grow."""
-    row = st.tuples(_arrivals, st.sampled_from((3, 4, 8, 9)), st.sampled_from((1, 12, 20, 30)))
+def busy_traces(
+    draw: st.DrawFn, *, inputs: tuple[int, ...] = (3, 4, 8, 9), burst: bool = False
+) -> Trace:
+    """Draw a trace of many requests that grow long, with `burst` all at once."""
+    row = st.tuples(
+        st.just(0.0) if burst else _arrivals,
+        st.sampled_from(inputs),
+        st.sampled_from((1, 12, 20, 25)),
+    )
     return _trace_of(draw, draw(st.lists(row, min_size=8, max_size=12)), open_loop=True)
 
 

@@ -47,7 +47,7 @@ def test_laws_hold_where_prompts_wait_for_room_to_decode(
     data: st.DataObject, replicas: int
 ) -> None:
     toy = data.draw(tight_toys(replicas=replicas, prefill_replicas=1, data_parallel=1))
-    trace = data.draw(busy_traces())
+    trace = data.draw(busy_traces(inputs=(8, 20, 30), burst=True))
     check_laws(toy, trace, toy.serve(trace))
 
 
@@ -139,7 +139,7 @@ def test_a_replica_is_idle_only_when_it_has_no_request(toy: Toy, trace: Trace) -
         end = following
 
 
-@given(tight_toys(), traces(least=4) | busy_traces())
+@given(tight_toys(), busy_traces(inputs=(3, 8, 20, 30)))
 def test_to_remember_that_the_first_in_line_does_not_fit_changes_no_decision(
     toy: Toy, trace: Trace
 ) -> None:
