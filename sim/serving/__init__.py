@@ -1,1 +1,1 @@
-"""Serving: requests, schedulers and caches (no code yet; the decode grid needs none)."""
+"""Serving: requests, schedulers, caches, and what a run leaves behind."""

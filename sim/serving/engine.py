@@ -135,9 +135,7 @@ class _Cluster:
         view = RouterView(
             routed=self._routed,
             loads=[replica.load for replica in choices],
-            hit_tokens=lambda n: (
-                choices[n].ranks[0].scheduler.kv.lookup(request, request.input_tokens)
-            ),
+            hit_tokens=lambda n: choices[n].hit_tokens(request),
         )
         self._routed += 1
         return ROUTERS[self.config.router](view)

@@ -10,6 +10,7 @@ from simpy.events import EventPriority
 from sim.serving.batch import Batch
 from sim.serving.parts import ClusterParts
 from sim.serving.rank import Rank
+from sim.serving.request import Request
 from sim.serving.sequence import ServedSequence
 from sim.serving.step_cost import Price
 
@@ -57,6 +58,11 @@ class Replica:
     def load(self) -> int:
         """Return the requests that wait or run here."""
         return sum(rank.scheduler.load for rank in self.ranks)
+
+    def hit_tokens(self, request: Request) -> int:
+        """Return how much of a prompt is cached here, on the rank that has most of it."""
+        tokens = request.input_tokens
+        return max(rank.scheduler.kv.lookup(request, tokens) for rank in self.ranks)
 
     def submit(self, sequence: ServedSequence) -> None:
         """Let a sequence wait at the rank with the least to do."""

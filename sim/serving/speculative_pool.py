@@ -54,7 +54,7 @@ class SpeculativePool:
             sequence.emitted += given
             sequence.computed += given
             sequence.record.tokens_per_step.append(given)
-            if sequence.emitted == sequence.limit:
+            if sequence.emitted >= sequence.limit:
                 ended.append(sequence)
         for sequence in ended:
             self.leave(sequence)

@@ -319,3 +319,31 @@ def test_nothing_of_what_was_evicted_is_remembered() -> None:
     assert kv.extend(99, 24)
     assert kv._prefixes is not None
     assert sum(1 for _ in kv._prefixes.nodes()) == 2
+
+
+def test_what_a_new_sequence_needs_at_least_is_what_it_needs_of_full_caches() -> None:
+    """Four free blocks are found again: they and a fifth must be free."""
+    kv = cache(9)
+    run(kv, request(0, 16, 1, 2))
+    assert kv.demand(request(1, 20, 1, 2), 20, 16) == (5, 5)
+    run(kv, request(1, 20, 1, 2), free=False)
+    assert kv.demand(request(2, 20, 1, 2), 20, 16) == (1, 1)
+
+
+def test_a_sequence_may_need_less_once_the_oldest_copy_of_its_prefix_is_lost() -> None:
+    """The copy that is found first is free, the other is held."""
+    kv = cache(12)
+    for index in (0, 1):
+        kv.start(request(index, 16, 1, 2), 0)
+        assert kv.extend(index, 16, 16)
+    kv.free(0, 16)
+    assert kv.demand(request(2, 20, 1, 2), 20, 16) == (5, 1)
+    run(kv, request(3, 32), free=False)
+    assert kv.demand(request(2, 20, 1, 2), 20, 16) == (1, 1)
+
+
+def test_a_sequence_may_need_less_once_it_finds_less_of_a_window() -> None:
+    """Blocks 2 and 3 hold the eight tokens before the new ones; a shorter hit needs others."""
+    kv = cache(9, WINDOW)
+    run(kv, request(0, 16, 1, 2))
+    assert kv.demand(request(1, 20, 1, 2), 20, 16) == (3, 1)

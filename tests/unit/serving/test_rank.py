@@ -6,6 +6,7 @@ import pytest
 from sim.errors import InvariantError
 from sim.measure.causes import CAUSES
 from sim.serving.config import ServeConfig, Speculation
+from sim.serving.parts import Wire
 from sim.serving.rank import finish
 from sim.serving.request import Request, Trace
 from sim.serving.sequence import ServedSequence
@@ -65,6 +66,31 @@ def test_an_admitted_prompt_without_tokens_in_a_step_waits_for_its_turn() -> Non
         {"tensor": 1 + 4 + 4, "hbm_bandwidth": 3000, "interference": 3},
         {"tensor": 8, "hbm_bandwidth": 3000, "interference": 1, "prefill_wait": 2008},
     ]
+
+
+def test_what_a_prompt_waited_before_it_was_thrown_out_stays_charged_to_its_cause() -> None:
+    guesses = Speculation(draft_tokens=3, acceptance=(0.0,))
+    config = ServeConfig(max_num_batched_tokens=4, speculation=guesses, enable_prefix_caching=False)
+    assert charged(config, (0, 1, 8), (0, 8, 1), blocks=3)[1] == {
+        "tensor": 3 + 8,
+        "hbm_bandwidth": 3000,
+        "interference": 1,
+        "prefill_wait": 4 * 1004,
+        "preempted": 3 * 1004,
+    }
+
+
+def test_who_is_thrown_out_while_a_cache_is_on_its_way_waits_from_then_on() -> None:
+    config = ServeConfig(
+        replicas=2, prefill_replicas=1, async_scheduling=False, enable_prefix_caching=False
+    )
+    toy = Toy(config=config, blocks=5, peer=Wire(bytes_per_s=10**9, latency_ps=10 * MS))
+    run = toy.serve(trace_of([(0, 4, 12), (0, 8, 2)]))
+    # The first decodes from 11112 to 15116 us; then the second, to arrive at 21312, has all room.
+    assert run.requests[1].finished_ps == 22313 * US
+    causes = causes_us(run.requests[0])
+    assert causes["preempted"] == 22313 - 15116
+    assert "host" not in causes
 
 
 def test_a_thrown_out_request_waits_and_then_pays_for_its_prompt_again() -> None:
