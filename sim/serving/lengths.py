@@ -23,8 +23,8 @@ _LONGEST: Final = 0.57
 def unequal(count: int, mean: float, spread: float) -> tuple[Group, ...]:
     """Return `count` decodes of mean context `mean` whose standard deviation is `spread` means.
 
-    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together but for
-    the longest: about `count * mean` tokens in all, at least one each.
+    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together
+    but for the longest: about `count * mean` tokens in all, at least one each.
     """
     if count == 1 or spread <= 0.0:
         return (Group(count=count, q_len=1, context=max(1, round(mean))),)
