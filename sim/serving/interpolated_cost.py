@@ -53,7 +53,7 @@ def padded(tokens: int, graph_sizes: Sequence[int]) -> int:
 def like(rows: int) -> int:
     """Return a number of rows that costs about the same, as tiles are computed whole.
 
-    CTAs of a tile that is cut are a kind of their own, so that whole ones stand for themselves only.
+    CTAs of a cut tile are a kind of their own, so that whole ones stand for themselves only.
 
     >>> like(20), like(40), like(1003), like(1024)
     (20, 48, 1016, 1024)
