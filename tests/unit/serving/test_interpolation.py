@@ -1,6 +1,7 @@
 """Lines and tables of which only visited parts are computed."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_curve_is_halved_until_it_is_good_enough() -> None:
 def test_a_curve_is_not_halved_below_its_narrowest_interval() -> None:
     asked: list[float] = []
     line(lambda x: float(x > 33), asked, tolerance=0.0).at(5.0)
-    gaps = [b - a for a, b in zip(sorted(asked), sorted(asked)[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(sorted(asked))]
     assert min(gaps) >= 5.0
 
 
