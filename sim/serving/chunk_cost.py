@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from sim.model.mixed import Group
-from sim.serving.interpolation import Table
+from sim.serving.interpolation import Cell, Table
 from sim.serving.lengths import unequal
 from sim.serving.step_cost import COLUMNS, N_CAUSES, Chunk, Columns, DeviceRuns
 from sim.units import ceil_div
@@ -27,11 +27,13 @@ _LEAST_TILE: Final = 32
 _TILES_OF_A_CHUNK: Final = 8
 _TAIL: Final = COLUMNS.index("tail")
 # What decodes add to a chunk is about their work, so that a coarse grid does.
-_TOKENS: Final = (2.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
+_TOKENS: Final = (128.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0)
 _FEW_BEFORE: Final = (0.0, *(float(2**n) for n in range(10, 22, 2)))
-_COUNTS: Final = (1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
+_COUNTS: Final = (1.0, 8.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
 _MEANS: Final = (1.0, *(float(2**n) for n in range(7, 22)))
 _SPREADS: Final = (0.0, 0.5, 1.0, 2.0)
+_FEW_COUNTS: Final = (1.0, 8.0, 64.0, 256.0, 1024.0, 4096.0)
+_FEW_MEANS: Final = (1.0, *(float(2**n) for n in range(7, 22, 2)))
 _USUAL_SPREAD: Final = 0.5
 _USUAL_TOKENS: Final = 512
 
@@ -95,23 +97,30 @@ class SharedKernelCost:
     chunks: ChunkCost
     _usual: Table = field(init=False)
     _spread: Table = field(init=False)
+    _cells: dict[tuple[Cell, Cell], Columns] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Set up the tables."""
         self._usual = Table(self._usual_at, (_TOKENS, _FEW_BEFORE, _COUNTS, _MEANS))
-        self._spread = Table(self._spread_at, (_COUNTS, _MEANS, _SPREADS))
+        self._spread = Table(self._spread_at, (_FEW_COUNTS, _FEW_MEANS, _SPREADS))
 
     def at(self, chunks: Sequence[Chunk], count: int, mean: float, spread: float) -> Columns:
         """Return the cost of chunks and of `count` decodes."""
         alone = self.chunks.at(chunks)
         tokens = sum(chunk.tokens for chunk in chunks)
         before = sum(chunk.tokens * (chunk.context - chunk.tokens) for chunk in chunks) / tokens
-        added = self._usual.at(tokens, before, count, mean) + self._spread.at(count, mean, spread)
-        both = alone + added
-        both[_TAIL] = added[_TAIL]
-        if both[:N_CAUSES].sum() < alone[:N_CAUSES].sum():
-            return np.concatenate((alone[:N_CAUSES], both[N_CAUSES:]))
-        return np.asarray(both)
+        usual, weights = self._usual.place(tokens, before, count, mean)
+        other, more = self._spread.place(count, mean, spread)
+        corners = self._cells.get((usual, other))
+        if corners is None:
+            corners = np.concatenate((self._usual.corners(usual), self._spread.corners(other)))
+            self._cells[usual, other] = corners
+        added = np.dot(weights + more, corners)
+        if added[:N_CAUSES].sum() < alone[_TAIL]:
+            alone[N_CAUSES:] += added[N_CAUSES:]
+            return alone
+        alone[_TAIL] = 0.0
+        return np.asarray(alone + added)
 
     def _usual_at(self, tokens: float, before: float, count: float, mean: float) -> Columns:
         chunk = Group(count=1, q_len=int(tokens), context=int(tokens + before))

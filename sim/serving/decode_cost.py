@@ -26,11 +26,11 @@ SEQUENCES: Final = (
 _CONTEXTS: Final = (1.0, *(float(2**n) for n in range(8, 23, 2)))
 _NARROWEST: Final = 64
 _COUNTS: Final = (
-    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0,
+    2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0,
     384.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
 )  # fmt: skip
 _MEANS: Final = (1.0, *(float(2**n) for n in range(6, 23, 2)))
-_SPREADS: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_SPREADS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 Intervals = tuple[tuple[int, tuple[float, float]], ...]
 Key = tuple[Intervals, Cell | None]

@@ -16,17 +16,27 @@ from typing import Final
 import numpy as np
 
 from sim.serving.chunk_cost import ChunkCost, SharedKernelCost
-from sim.serving.decode_cost import SEQUENCES, DecodeCost, Key
+from sim.serving.decode_cost import DecodeCost, Key
 from sim.serving.lengths import spread_behind, spread_of
 from sim.serving.step_cost import N_CAUSES, BatchShape, Columns, DeviceRuns, Price, price_of
 from sim.units import ceil_div
 
 # A line over contexts may be off by this share of the step without attention.
 _TOLERANCE: Final = 0.004
-# Sizes of captured graphs are exact up to here; tiles are computed whole beyond.
-_EXACT_ROWS: Final = 256
-_ROWS_STEP: Final = 32
-_STEPS_OF_ROWS: Final = 32
+# The head reads its weights for any few rows.
+_HEADS: Final = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+# (Rows, step): up to so many rows, as many as the next step cost the same.
+_STEPS: Final = (
+    (32, 1),
+    (128, 16),
+    (512, 32),
+    (2048, 64),
+    (4096, 128),
+    (8192, 256),
+    (1 << 62, 512),
+)
+# Of more rows than this, a tile that is cut shows.
+_UNCUT: Final = 512
 _ALIGNED: Final = 8
 
 
@@ -41,20 +51,16 @@ def padded(tokens: int, graph_sizes: Sequence[int]) -> int:
 
 
 def like(rows: int) -> int:
-    """Return a number of rows that costs the same: tiles are computed whole, and one of them is cut.
+    """Return a number of rows that costs about the same, as tiles are computed whole.
 
-    Cut tiles make a kernel of their own, so that whole ones stand only for themselves.
+    CTAs of a cut tile are a kind of their own, so that whole ones stand for themselves only.
 
-    >>> like(200), like(1003), like(1024)
-    (200, 1016, 1024)
+    >>> like(20), like(40), like(1003), like(1024)
+    (20, 48, 1016, 1024)
     """
-    if rows <= _EXACT_ROWS:
-        return rows
-    step = _ROWS_STEP
-    while step * _STEPS_OF_ROWS < rows:
-        step *= 2
+    step = next(step for most, step in _STEPS if rows <= most)
     top = ceil_div(rows, step) * step
-    return rows if rows == top else top - _ALIGNED
+    return top - _ALIGNED if rows != top and rows > _UNCUT else top
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,9 +86,9 @@ class InterpolatedCost:
     def price(self, shape: BatchShape) -> Price:
         """Return the cost of a step; equal shapes cost the same at all times."""
         if shape.chunks or shape.decode_tokens != 1:
-            return price_of(self.columns(shape))
+            return price_of(np.maximum(self.columns(shape), 0.0))
         count, rows = shape.decodes, shape.rows
-        key, weights = self._usual.place(count, shape.context / count, _spread(shape))
+        key, weights = self._usual.place(count, shape.context / count, spread_of_shape(shape))
         place = (count, rows, key)
         cell = self._cells.get(place)
         if cell is None:
@@ -101,11 +107,11 @@ class InterpolatedCost:
             both = self._chunks[True].at(shape.chunks) + self._decodes_of(shape, beside=True)
             return others + both
         mean = shape.context / shape.decodes
-        return others + self._shared.at(shape.chunks, shape.decodes, mean, _spread(shape))
+        return others + self._shared.at(shape.chunks, shape.decodes, mean, spread_of_shape(shape))
 
     def _decodes_of(self, shape: BatchShape, *, beside: bool) -> Columns:
         cost = self._decode_cost(shape.decode_tokens, beside=beside)
-        return cost.at(shape.decodes, shape.context / shape.decodes, _spread(shape))
+        return cost.at(shape.decodes, shape.context / shape.decodes, spread_of_shape(shape))
 
     def _decode_cost(self, new: int, *, beside: bool) -> DecodeCost:
         key = (new, beside)
@@ -128,7 +134,7 @@ class InterpolatedCost:
             logits = shape.decodes * shape.decode_tokens + len(shape.chunks)
             self._fixed[key] = (
                 self._rows(rows, form)
-                + _between(self.runs.head, logits, SEQUENCES)
+                + _between(self.runs.head, logits, _HEADS)
                 + self.runs.host(sequences)
             )
         return self._fixed[key]
@@ -140,7 +146,7 @@ class InterpolatedCost:
         return columns
 
 
-def _spread(shape: BatchShape) -> float:
+def spread_of_shape(shape: BatchShape) -> float:
     """Return the spread of contexts, from their longest if their squares are not known."""
     if shape.squares:
         return spread_of(shape.decodes, shape.context, shape.squares)

@@ -3,28 +3,30 @@
 Lengths of prompts and answers are about log-normal in all traces that we know, and so are contexts.
 """
 
-from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
-from math import exp, sqrt
+from math import expm1, log, sqrt
 from statistics import NormalDist
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sim.model.mixed import Group
+
+Values = npt.NDArray[np.float64]
 
 # Groups of equal contexts that a batch is cut into.
 _BUCKETS: Final = 8
 _WIDEST_SIGMA: Final = 4.0
-_HALVINGS: Final = 40
-# So much further out than a normal distribution's largest, in standard deviations, lies that of
-# contexts; and of two numbers, exactly.
-_LONGEST: Final = 0.57
+_HALVINGS: Final = 30
 
 
 def unequal(count: int, mean: float, spread: float) -> tuple[Group, ...]:
     """Return `count` decodes of mean context `mean` whose standard deviation is `spread` means.
 
-    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together but for
-    the longest: about `count * mean` tokens in all, at least one each.
+    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together
+    but for the longest: about `count * mean` tokens in all, at least one each.
     """
     if count == 1 or spread <= 0.0:
         return (Group(count=count, q_len=1, context=max(1, round(mean))),)
@@ -51,10 +53,22 @@ def spread_of(count: int, total: int, squares: int) -> float:
 
 
 def spread_behind(count: int, ratio: float) -> float:
-    """Return about the spread of contexts whose longest of `count` is `ratio` times their mean."""
+    """Return about the spread of contexts whose longest of `count` is `ratio` times their mean.
+
+    That of the log-normal distribution whose quantile for the largest of so many lies there.
+    """
     if count == 1 or ratio <= 1.0:
         return 0.0
-    return min((ratio - 1.0) / (_LONGEST + NormalDist().inv_cdf(count / (count + 1))), ratio - 1.0)
+    top = NormalDist().inv_cdf((count - 0.5) / count)
+    sigma = top - sqrt(max(0.0, top * top - 2.0 * log(ratio)))
+    return min(sqrt(expm1(sigma * sigma)), ratio - 1.0)
+
+
+@cache
+def _scores(count: int) -> Values:
+    """Return `count` quantiles of the normal distribution."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((n + 0.5) / count) for n in range(count)])
 
 
 def _quantiles(count: int, spread: float) -> list[float]:
@@ -62,21 +76,14 @@ def _quantiles(count: int, spread: float) -> list[float]:
 
     Their own spread is asked for, not that of the distribution, as few quantiles lack its tail.
     """
-    normal = NormalDist()
-    scores = [normal.inv_cdf((n + 0.5) / count) for n in range(count)]
+    scores = _scores(count)
     low, high = 0.0, _WIDEST_SIGMA
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _spread([exp(middle * score) for score in scores]) < spread:
+        values = np.exp(middle * scores)
+        if values.std() < spread * values.mean():
             low = middle
         else:
             high = middle
-    values = [exp(high * score) for score in scores]
-    whole = sum(values)
-    return [value * count / whole for value in values]
-
-
-def _spread(values: Sequence[float]) -> float:
-    total = sum(values)
-    squares = sum(value * value for value in values)
-    return sqrt(max(0.0, len(values) * squares / (total * total) - 1.0))
+    values = np.exp(high * scores)
+    return [float(value) for value in values / values.mean()]

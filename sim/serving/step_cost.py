@@ -2,9 +2,10 @@
 
 A step is the sum of what sees tokens (a function of their padded number), what sees sequences
 (decodes: their number, mean context and spread; chunks: new tokens, context; decodes beside a chunk
-in one kernel: what they add to it) and the head (a function of the number of sequences). Each is a table on a grid of which only the cells that a run visits are computed, by
-asking the device; between grid points it is linear. Ledger, bytes and FLOP are interpolated with
-the time, which is their sum, so that nothing is lost to rounding.
+in one kernel: what they add to it) and the head (a function of the number of sequences). Each is a
+table on a grid of which only the cells that a run visits are computed, by asking the device;
+between grid points it is linear. Ledger, bytes and FLOP are interpolated with the time, which is
+their sum, so that nothing is lost to rounding.
 """
 
 from typing import Final, NamedTuple, Protocol
@@ -107,7 +108,7 @@ class Price(NamedTuple):
 
 
 def price_of(columns: Columns) -> Price:
-    """Return columns as whole numbers; differences of device runs may leave less than nothing."""
-    whole = np.rint(np.maximum(columns, 0.0)).astype(np.int64)
-    ledger = whole[:N_CAUSES]
-    return Price(sum(ledger.tolist()), ledger, int(whole[-2]), int(whole[-1]))
+    """Return columns, none of them negative, as whole numbers."""
+    whole = np.rint(columns).astype(np.int64)
+    *ledger, hbm_bytes, flop = whole.tolist()
+    return Price(sum(ledger), whole[:N_CAUSES], hbm_bytes, flop)
