@@ -174,6 +174,9 @@ class FreeQueue:
         self.count -= count
         while count > 0:
             run = next(iter(self._runs))
+            if run.count > count and run.segment is None:  # nearly always
+                run.count -= count
+                return
             taken = min(count, run.count)
             count -= taken
             run.count -= taken
