@@ -89,6 +89,11 @@ class Replica:
                 self.events += 1
                 yield self._wake
                 continue
+            planned, passed_ps = self._ahead(planned)
+            if passed_ps or planned is None:
+                self.events += 1
+                yield _StepEnd(self.env, passed_ps)
+                continue
             start_ps = int(self.env.now)
             prices, swaps = self._begin(planned, start_ps)
             duration_ps = (
@@ -101,6 +106,31 @@ class Replica:
             yield _StepEnd(self.env, duration_ps)
             self._end(planned, prices, swaps, start_ps)
             planned = following
+
+    def _ahead(self, planned: Plan) -> tuple[Plan | None, int]:
+        """Run steps of decodes alone that end before anything else happens, and nobody's answer.
+
+        They need no event each. Return the plan of the step after them, and how long they took.
+        """
+        if len(self.ranks) > 1:
+            return planned, 0
+        rank = self.ranks[0]
+        start_ps = now_ps = int(self.env.now)
+        until_ps = self.env.peek()
+        while (batch := planned[0]) and not (batch.chunks or batch.last or batch.joined):
+            price = rank.cost.price(batch.shape)
+            end_ps = now_ps + price.time_ps
+            if end_ps >= until_ps or batch.swapped_blocks:
+                break
+            rank.begin(batch, now_ps)
+            following = self._plan() if self.asynchronous else None
+            rank.end(batch, price, 0, now_ps, end_ps)
+            now_ps = end_ps
+            following = following or self._plan()
+            if following is None:
+                return None, now_ps - start_ps
+            planned = following
+        return planned, now_ps - start_ps
 
     def _plan(self) -> Plan | None:
         batches = []

@@ -61,10 +61,11 @@ class Scheduler(Queues):
 
     def _plan_decodes(self) -> Batch | None:
         """Return a step of all that decode; without prompts a policy has nothing to decide."""
-        if not len(self.pool):
+        members = self.pool.members
+        if not members:
             return None
         self._make_room()
-        if not len(self.pool):
+        if not members:
             return self.plan()
         return self._booked([], decodes=True)
 
@@ -208,7 +209,7 @@ class Scheduler(Queues):
         count, joined, step = 0, [], _NO_DECODES
         contexts: tuple[int, ...] = ()
         if decodes:
-            count = len(self.pool)
+            count = len(self.pool.members)
             if self._joined:
                 joined, self._joined = self._joined, []
                 for sequence in joined:

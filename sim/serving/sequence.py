@@ -3,7 +3,7 @@
 import heapq
 import sys
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -108,7 +108,7 @@ class Pool(Protocol):
     new_tokens: int
 
     @property
-    def members(self) -> Container[ServedSequence]:
+    def members(self) -> Collection[ServedSequence]:
         """Return the sequences; whoever asks must not change them."""
         ...
 
