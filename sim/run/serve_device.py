@@ -125,17 +125,19 @@ class ServeDevice:
         """Return the wanted operators, each on what those before it left in L2.
 
         A kind of layer runs twice: what the first run leaves, of larger requests, the second finds.
+        Kernels are chosen by larger requests, too, which rank them alike.
         """
         outlives = live_out(graph)
         known: dict[int, Columns] = {}
         total = np.zeros(len(COLUMNS))
         l2 = EMPTY_L2
+        rough = self._rough()
         for block in graph.blocks[:-1]:
             kind = id(block.operators)
             if kind not in known:
                 fused = fuse(block.operators, self.device.engine.fusions, outlives)
-                _, l2 = run_block(fused, self.device, l2, on=self._rough())
-                sums, l2 = run_block(fused, self.device, l2)
+                _, l2 = run_block(fused, rough, l2)
+                sums, l2 = run_block(fused, rough, l2, on=self.device)
                 known[kind] = self._columns(op for name, op in sums.items() if wanted(name))
             total += known[kind]
         return total
