@@ -27,8 +27,9 @@ def unequal(
 ) -> tuple[Group, ...]:
     """Return `count` decodes of mean context `mean` whose standard deviation is `spread` means.
 
-    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together
-    in at most `most_groups` but for the longest: about `count * mean` tokens in all, at least one each.
+    Contexts are quantiles of a log-normal distribution, shortest first: the longest alone, the
+    others as neighbours in groups, `most_groups` of them at most; about `count * mean` tokens in
+    all, at least one each.
     """
     if count == 1 or spread <= 0.0:
         return (Group(count=count, q_len=1, context=max(1, round(mean))),)
