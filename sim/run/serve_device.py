@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from sim.hardware.hbm import ChannelTiming
 from sim.hardware.residency import EMPTY_L2
 from sim.kernel.engine import DecodeKernel, PrefillKernel
 from sim.kernel.lower.fusion import fuse
@@ -41,6 +42,8 @@ _COARSER: Final = Fraction(4)
 _SMALL_SHARE: Final = Fraction(2, 5)
 # A few tokens of context: nothing that token-wise operators would notice.
 _SHORT: Final = 64
+
+_OWN_MEMORY: Final = (Traffic.KV, Traffic.STATE)
 
 _FORMS: Final = MappingProxyType(
     {
@@ -122,17 +125,19 @@ class ServeDevice:
         """Return the wanted operators, each on what those before it left in L2.
 
         A kind of layer runs twice: what the first run leaves, of larger requests, the second finds.
+        Kernels are chosen by larger requests, too, which rank them alike.
         """
         outlives = live_out(graph)
         known: dict[int, Columns] = {}
         total = np.zeros(len(COLUMNS))
         l2 = EMPTY_L2
+        rough = self._rough()
         for block in graph.blocks[:-1]:
             kind = id(block.operators)
             if kind not in known:
                 fused = fuse(block.operators, self.device.engine.fusions, outlives)
-                _, l2 = run_block(fused, self.device, l2, on=self._rough())
-                sums, l2 = run_block(fused, self.device, l2)
+                _, l2 = run_block(fused, rough, l2)
+                sums, l2 = run_block(fused, rough, l2, on=self.device)
                 known[kind] = self._columns(op for name, op in sums.items() if wanted(name))
             total += known[kind]
         return total
@@ -178,8 +183,20 @@ class ServeDevice:
         for kind, block in blocks.items():
             fused = fuse(block.operators, device.engine.fusions, outlives)
             ops = (op for op in fused if wanted(op.name))
-            total += times[kind] * self._columns(_runs_alone(ops, device))
+            sums = list(_runs_alone(ops, device))
+            total += times[kind] * self._columns(op for op, _ in sums)
+            total += times[kind] * self._written_later(sum(size for _, size in sums))
         return total
+
+    def _written_later(self, size_bytes: int) -> Columns:
+        """Return what dirty bytes cost that leave L2 while later operators stream their weights."""
+        spec = self.device.gpu.spec
+        columns = np.zeros(len(COLUMNS))
+        of_a_channel = ChannelTiming.of(spec).write_ps_per_byte
+        time_ps = size_bytes * of_a_channel / spec.pseudo_channels
+        columns[COLUMNS.index("hbm_bandwidth")] = float(time_ps)
+        columns[COLUMNS.index("hbm_bytes")] = size_bytes
+        return columns
 
     def whole(self, groups: tuple[Group, ...], rows: int) -> Columns:
         """Return a whole step of exactly these groups, run as one."""
@@ -251,11 +268,16 @@ def _among(name: str, names: frozenset[str]) -> bool:
     return name in names or all(part in names for part in name.split("+"))
 
 
-def _runs_alone(operators: Iterable[Operator], device: Device) -> Iterator[OperatorSum]:
-    """Yield runs of operators, what each reads fresh in L2."""
+def _runs_alone(operators: Iterable[Operator], device: Device) -> Iterator[tuple[OperatorSum, int]]:
+    """Yield runs of operators, what each reads fresh in L2, and the dirty bytes that it leaves.
+
+    Those of caches and states, that is: activations are mostly dead before they leave L2.
+    """
     for op in operators:
         l2 = warm_activations(op, device.gpu.spec.l2_bytes)
+        total = OperatorSum(part=op.part)
         for kernel in device.tune(op):
             run = device.run(kernel, l2)
-            yield summed(kernel, run)
+            total.add(summed(kernel, run))
             l2 = run.l2
+        yield total, sum(r.dirty_bytes for r in l2 if r.traffic in _OWN_MEMORY)

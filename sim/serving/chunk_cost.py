@@ -36,6 +36,7 @@ _FEW_COUNTS: Final = (1.0, 8.0, 64.0, 256.0, 1024.0, 4096.0)
 _FEW_MEANS: Final = (1.0, *(float(2**n) for n in range(7, 22, 2)))
 _USUAL_SPREAD: Final = 0.5
 _USUAL_TOKENS: Final = 512
+_GROUPS: Final = 5
 
 
 def whole_tiles(tokens: int) -> int:
@@ -135,5 +136,5 @@ class SharedKernelCost:
         return self._both(chunk, count, mean, spread) - usual
 
     def _both(self, chunk: Group, count: float, mean: float, spread: float) -> Columns:
-        decodes = unequal(int(count), mean, spread)
+        decodes = unequal(int(count), mean, spread, most_groups=_GROUPS)
         return self.runs.sequences((*decodes, chunk), rough=True)

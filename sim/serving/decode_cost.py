@@ -29,7 +29,8 @@ _COUNTS: Final = (
     2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0,
     384.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
 )  # fmt: skip
-_MEANS: Final = (1.0, *(float(2**n) for n in range(6, 23, 2)))
+# Windows bend the line over means, so that its points are close.
+_MEANS: Final = (1.0, *(float(2**n) for n in range(6, 23)))
 _SPREADS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 Intervals = tuple[tuple[int, tuple[float, float]], ...]

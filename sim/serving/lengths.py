@@ -22,16 +22,19 @@ _WIDEST_SIGMA: Final = 4.0
 _HALVINGS: Final = 30
 
 
-def unequal(count: int, mean: float, spread: float) -> tuple[Group, ...]:
+def unequal(
+    count: int, mean: float, spread: float, *, most_groups: int = _BUCKETS
+) -> tuple[Group, ...]:
     """Return `count` decodes of mean context `mean` whose standard deviation is `spread` means.
 
-    Contexts are quantiles of a log-normal distribution, shortest first, neighbours taken together
-    but for the longest: about `count * mean` tokens in all, at least one each.
+    Contexts are quantiles of a log-normal distribution, shortest first: the longest alone, the
+    others as neighbours in groups, `most_groups` of them at most; about `count * mean` tokens in
+    all, at least one each.
     """
     if count == 1 or spread <= 0.0:
         return (Group(count=count, q_len=1, context=max(1, round(mean))),)
     shares = _quantiles(count, spread)
-    buckets = min(_BUCKETS, count) - 1
+    buckets = min(most_groups, count) - 1
     edges = [*((count - 1) * n // buckets for n in range(buckets + 1)), count]
     return tuple(
         Group(
