@@ -6,9 +6,10 @@ other's gaps, so that their time is smooth and a coarse grid of number, mean and
 Between no spread and the least of the grid, both are mixed.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from sim.model.mixed import Group
 from sim.serving.interpolation import Cell, Line, Table, Weights
 from sim.serving.lengths import unequal
+from sim.serving.patch import Patch
 from sim.serving.step_cost import Columns, DeviceRuns
 
 # Sequences are exact where each counts; tiles and waves make steps beyond.
@@ -75,6 +77,31 @@ class DecodeCost:
         weights = [*(w * (1 - share) for w in weights), *(w * share for w in others)]
         return (intervals, cell), weights
 
+    def patch(self, count: int, mean: float, spread: float) -> Patch | None:
+        """Return a rectangle around a mean and a spread; None beyond the ends of the grids."""
+        mixed = count > 1 and self.new == 1
+        least, most = _around((0.0, *_SPREADS), spread) if mixed else (-1.0, inf)
+        intervals: Intervals = ()
+        low, high = _around(_MEANS, mean) if mixed else (-inf, inf)
+        if not mixed or least < _SPREADS[0]:
+            intervals, _ = self._equal(count, mean)
+            low = max(low, *(interval[0] for _, interval in intervals))
+            high = min(high, *(interval[1] for _, interval in intervals))
+        if not low <= mean < high or inf in (-low, high):
+            return None
+        spreads = (max(least, 0.0), least if most == inf else most)
+        corners = [self._corner(count, intervals, x, s) for x in (low, high) for s in spreads]
+        return Patch(low, high, least, most, np.array(corners))
+
+    def _corner(self, count: int, intervals: Intervals, mean: float, spread: float) -> Columns:
+        if spread >= _SPREADS[0]:
+            return self._unequal.at(count, mean, spread)
+        values = [self._lines[n].within(interval, mean) for n, interval in intervals]
+        if len(values) == 1:
+            return values[0]
+        (low, _), (high, _) = intervals
+        return values[0] + (values[1] - values[0]) * ((count - low) / (high - low))
+
     def corners(self, key: Key) -> Columns:
         """Return the rows that the weights of a place belong to."""
         intervals, cell = key
@@ -108,3 +135,9 @@ class DecodeCost:
 
     def _unequal_at(self, count: float, mean: float, spread: float) -> Columns:
         return self.runs.sequences(unequal(int(count), mean, spread), beside=self.beside)
+
+
+def _around(points: tuple[float, ...], x: float) -> tuple[float, float]:
+    """Return the points around `x`, infinite beyond the ends."""
+    i = bisect_right(points, x)
+    return (points[i - 1] if i else -inf), (points[i] if i < len(points) else inf)

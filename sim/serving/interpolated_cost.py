@@ -16,8 +16,9 @@ from typing import Final
 import numpy as np
 
 from sim.serving.chunk_cost import ChunkCost, SharedKernelCost
-from sim.serving.decode_cost import DecodeCost, Key
+from sim.serving.decode_cost import DecodeCost
 from sim.serving.lengths import spread_behind, spread_of
+from sim.serving.patch import Patch
 from sim.serving.step_cost import N_CAUSES, BatchShape, Columns, DeviceRuns, Price, price_of
 from sim.units import ceil_div
 
@@ -72,7 +73,7 @@ class InterpolatedCost:
     _decodes: dict[tuple[int, bool], DecodeCost] = field(default_factory=dict)
     _chunks: dict[bool, ChunkCost] = field(default_factory=dict)
     _fixed: dict[tuple[int, int, str], Columns] = field(default_factory=dict)
-    _cells: dict[tuple[int, int, Key], Columns] = field(default_factory=dict)
+    _patches: dict[tuple[int, int], list[Patch]] = field(default_factory=dict)
     _shared: SharedKernelCost = field(init=False)
     _usual: DecodeCost = field(init=False)
 
@@ -87,14 +88,22 @@ class InterpolatedCost:
         """Return the cost of a step; equal shapes cost the same at all times."""
         if shape.chunks or shape.decode_tokens != 1:
             return price_of(np.maximum(self.columns(shape), 0.0))
-        count, rows = shape.decodes, shape.rows
-        key, weights = self._usual.place(count, shape.context / count, spread_of_shape(shape))
-        place = (count, rows, key)
-        cell = self._cells.get(place)
-        if cell is None:
-            # Weights sum to 1, so that the other parts can be in each row.
-            cell = self._cells[place] = self._usual.corners(key) + self._others(shape, "decode")
-        return price_of(np.dot(weights, cell))
+        count = shape.decodes
+        mean, spread = shape.context / count, spread_of_shape(shape)
+        for patch in self._patches.get((count, shape.rows), ()):
+            if patch.low <= mean < patch.high and patch.least <= spread < patch.most:
+                return price_of(patch.at(mean, spread))
+        return self._price_anew(shape, mean, spread)
+
+    def _price_anew(self, shape: BatchShape, mean: float, spread: float) -> Price:
+        """Price a step of decodes, and remember the patch that it lies in."""
+        patch = self._usual.patch(shape.decodes, mean, spread)
+        if patch is None:
+            return price_of(np.maximum(self.columns(shape), 0.0))
+        # Weights sum to 1, so that the other parts can be in each row.
+        patch = patch._replace(corners=patch.corners + self._others(shape, "decode"))
+        self._patches.setdefault((shape.decodes, shape.rows), []).append(patch)
+        return price_of(patch.at(mean, spread))
 
     def columns(self, shape: BatchShape) -> Columns:
         """Return the cost of a step before rounding."""

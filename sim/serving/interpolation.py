@@ -50,6 +50,12 @@ class Line:
         share = (x - low) / (high - low)
         return (low, high), [1.0 - share, share]
 
+    def within(self, interval: tuple[float, float], x: float) -> Columns:
+        """Return the value at `x` by the line over an interval that `place` has returned."""
+        low, high = interval
+        a = self._known[low]
+        return a + (self._known[high] - a) * ((x - low) / (high - low))
+
     def corners(self, interval: tuple[float, float]) -> Columns:
         """Return the values at the ends of an interval, a row each."""
         return np.array([self._known[x] for x in interval])
