@@ -19,7 +19,16 @@ from sim.serving.chunk_cost import ChunkCost, SharedKernelCost
 from sim.serving.decode_cost import DecodeCost
 from sim.serving.lengths import spread_behind, spread_of
 from sim.serving.patch import Patch
-from sim.serving.step_cost import N_CAUSES, BatchShape, Columns, DeviceRuns, Price, price_of
+from sim.serving.step_cost import (
+    COLUMNS,
+    N_CAUSES,
+    BatchShape,
+    Columns,
+    DeviceRuns,
+    Integers,
+    Price,
+    price_of,
+)
 from sim.units import ceil_div
 
 # A line over contexts may be off by this share of the step without attention.
@@ -38,6 +47,7 @@ _STEPS: Final = (
 )
 # Of more rows than this, a tile that is cut shows.
 _UNCUT: Final = 512
+_NONE: Final = np.zeros((0, len(COLUMNS)), dtype=np.int64)
 _ALIGNED: Final = 8
 
 
@@ -94,6 +104,20 @@ class InterpolatedCost:
             if patch.low <= mean < patch.high and patch.least <= spread < patch.most:
                 return price_of(patch.at(mean, spread))
         return self._price_anew(shape, mean, spread)
+
+    def glide(self, count: int, contexts: Integers, squares: Integers) -> Integers:
+        """Return what steps of `count` decodes cost that follow each other, as `price` has them.
+
+        `contexts` and `squares` are those of each step. Rows are of COLUMNS; there are as many as
+        are priced from one patch, which may be none.
+        """
+        means = contexts / count
+        spreads = np.sqrt(np.maximum(0.0, count * squares / (contexts * contexts) - 1.0))
+        mean, spread = float(means[0]), float(spreads[0])
+        for patch in self._patches.get((count, 0), ()):
+            if patch.low <= mean < patch.high and patch.least <= spread < patch.most:
+                return np.rint(patch.along(means, spreads)).astype(np.int64)
+        return _NONE
 
     def _price_anew(self, shape: BatchShape, mean: float, spread: float) -> Price:
         """Price a step of decodes, and remember the patch that it lies in."""

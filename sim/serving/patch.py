@@ -7,8 +7,11 @@ four weights and four rows.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.serving.step_cost import Columns
+
+Floats = npt.NDArray[np.float64]
 
 
 class Patch(NamedTuple):
@@ -27,6 +30,17 @@ class Patch(NamedTuple):
         """Return the cost at a mean and a spread inside."""
         u = (mean - self.low) / (self.high - self.low)
         v = (spread - self.least) / (self.most - self.least)
-        low, high = 1.0 - u, u
-        weights = (low * (1.0 - v), low * v, high * (1.0 - v), high * v)
-        return np.asarray(np.dot(weights, self.corners))
+        a, b, c, d = self.corners
+        total = a * ((1.0 - u) * (1.0 - v)) + b * ((1.0 - u) * v)
+        return np.asarray(total + c * (u * (1.0 - v)) + d * (u * v))
+
+    def along(self, means: Floats, spreads: Floats) -> Columns:
+        """Return the costs of as many steps as begin inside, a row each, as `at` has them."""
+        outside = (means < self.low) | (means >= self.high)
+        outside |= (spreads < self.least) | (spreads >= self.most)
+        count = int(outside.argmax()) if outside.any() else len(means)
+        u = ((means[:count] - self.low) / (self.high - self.low))[:, np.newaxis]
+        v = ((spreads[:count] - self.least) / (self.most - self.least))[:, np.newaxis]
+        a, b, c, d = self.corners
+        total = a * ((1.0 - u) * (1.0 - v)) + b * ((1.0 - u) * v)
+        return np.asarray(total + c * (u * (1.0 - v)) + d * (u * v))

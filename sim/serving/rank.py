@@ -15,8 +15,14 @@ from sim.errors import InvariantError
 from sim.serving.batch import Batch
 from sim.serving.record import Integers, ReplicaLog
 from sim.serving.scheduler import Scheduler
-from sim.serving.sequence import CAUSE_AT, N_REQUEST_CAUSES, Ledger, ServedSequence
-from sim.serving.step_cost import N_CAUSES, BatchShape, Chunk, Price, StepCost
+from sim.serving.sequence import (
+    CAUSE_AT,
+    N_REQUEST_CAUSES,
+    DecodePool,
+    Ledger,
+    ServedSequence,
+)
+from sim.serving.step_cost import N_CAUSES, BatchShape, Chunk, GlidingCost, Price, StepCost
 from sim.units import PS_PER_S
 
 _INTERFERENCE: Final = CAUSE_AT["interference"]
@@ -24,6 +30,8 @@ _LINK: Final = CAUSE_AT["link"]
 _WAITING_FOR_RANKS: Final = CAUSE_AT["link_latency"]
 _HOST: Final = CAUSE_AT["host"]
 _SAMPLE_PS: Final = PS_PER_S
+# Fewer steps than these are not worth arrays.
+_WORTH_A_GLIDE: Final = 4
 # Of a row of the log, in order: one array takes it at once.
 _COLUMNS: Final = (
     "start_ps", "end_ps", "decodes", "prefill_tokens", "generated", "running", "waiting",
@@ -49,10 +57,12 @@ class Rank:
     _waited_ps: int = 0
     _rows: Integers = field(default_factory=lambda: array("q"))
     _shared: Ledger = field(init=False)
+    _gliding: GlidingCost | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Look at the part of the sums that steps are charged to."""
         self._shared = self.sums[:N_CAUSES]
+        self._gliding = self.cost if isinstance(self.cost, GlidingCost) else None
 
     @property
     def dummy(self) -> BatchShape:
@@ -157,6 +167,46 @@ class Rank:
         )  # fmt: skip
         if end_ps >= self._sampled_ps + _SAMPLE_PS:
             self.sample(end_ps)
+
+    def glide(self, now_ps: int, until_ps: float, step_ps: int) -> int:
+        """Run steps of decodes that nobody waits for and that end before `until_ps`, at once.
+
+        `step_ps` is about how long a step takes. Return when the last one ended.
+        """
+        most = self.scheduler.steps_alone()
+        if self._gliding is None or most < _WORTH_A_GLIDE:
+            return now_ps
+        pool = self.scheduler.pool
+        assert isinstance(pool, DecodePool)
+        count = len(pool.members)
+        most = int(min(most, (until_ps - now_ps) / step_ps + 1))
+        steps = np.arange(pool.step + 1, pool.step + 1 + most)
+        contexts = pool.offsets + count * steps
+        squares = pool.squares + steps * (2 * pool.offsets + count * steps)
+        found = self._gliding.glide(count, contexts, squares)
+        ends = now_ps + np.cumsum(found[:, :N_CAUSES].sum(axis=1))
+        used = self.scheduler.glide(int(np.searchsorted(ends, until_ps)))
+        if not used:
+            return now_ps
+        return self._note_glide(now_ps, found[: len(used)], ends[: len(used)], count, used)
+
+    def _note_glide(
+        self, now_ps: int, found: Ledger, ends: Ledger, count: int, used: list[int]
+    ) -> int:
+        ledger = found[:, :N_CAUSES].sum(axis=0)
+        self._shared += ledger
+        self._steps += ledger
+        rows = np.zeros((len(used), len(_COLUMNS)), dtype=np.int64)
+        rows[0, 0], rows[1:, 0], rows[:, 1] = now_ps, ends[:-1], ends
+        rows[:, 2] = rows[:, 4] = count
+        rows[:, 5] = len(self.scheduler.running)
+        rows[:, 7] = used
+        rows[:, 8:] = found[:, N_CAUSES:]
+        self._rows.frombytes(rows.tobytes())
+        self._ended_ps = self._waited_ps = end_ps = int(ends[-1])
+        if end_ps >= self._sampled_ps + _SAMPLE_PS:
+            self.sample(end_ps)
+        return end_ps
 
     def sample(self, now_ps: int) -> None:
         """Note the ledger of all steps so far, and move their rows into the log."""

@@ -123,10 +123,11 @@ class Replica:
             if end_ps >= until_ps or batch.swapped_blocks:
                 break
             rank.begin(batch, now_ps)
-            following = self._plan() if self.asynchronous else None
             rank.end(batch, price, 0, now_ps, end_ps)
-            now_ps = end_ps
-            following = following or self._plan()
+            now_ps = rank.glide(end_ps, until_ps, price.time_ps)
+            # Nothing has happened since the step began, so that it makes no difference when the
+            # next one was planned.
+            following = self._plan()
             if following is None:
                 return None, now_ps - start_ps
             planned = following

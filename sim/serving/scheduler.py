@@ -14,7 +14,7 @@ from sim.serving.kv_layout import blocks_of
 from sim.serving.policy import Decision, Policy, View
 from sim.serving.queues import Queues
 from sim.serving.record import Outcome
-from sim.serving.sequence import Advance, ServedSequence
+from sim.serving.sequence import Advance, DecodePool, ServedSequence
 from sim.serving.step_cost import BatchShape, Chunk
 
 _NOBODY: list[ServedSequence] = []
@@ -68,6 +68,32 @@ class Scheduler(Queues):
         if not members:
             return self.plan()
         return self._booked([], decodes=True)
+
+    def steps_alone(self) -> int:
+        """Return how many steps may follow that only decode and end nobody, if nothing arrives."""
+        pool = self.pool
+        if self.waiting or self.prefilling or self._joined or self.preempted:
+            return 0
+        if self.tells_contexts or not isinstance(pool, DecodePool) or not pool.members:
+            return 0
+        return pool.steps_before_an_end
+
+    def glide(self, most: int) -> list[int]:
+        """Book up to `most` such steps while blocks last; return the blocks in use in each."""
+        pool, kv, used = self.pool, self.kv, []
+        assert isinstance(pool, DecodePool)
+        groups = len(kv.layout.groups)
+        for _ in range(most):
+            needing = pool.needing()
+            if needing:
+                if kv.free_blocks < groups * len(pool.members):
+                    break
+                for sequence in needing:
+                    kv.extend(sequence.request.index, pool.context_of(sequence))
+            pool.step += 1
+            used.append(kv.used_blocks)
+        self.steps += len(used)
+        return used
 
     def _view(self) -> View:
         if not self.running:

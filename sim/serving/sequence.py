@@ -198,6 +198,8 @@ class DecodePool:
         ending = self._ends.get(sequence.ends_at)
         if ending is not None:
             ending.remove(sequence)
+            if not ending:
+                del self._ends[sequence.ends_at]
 
     def needing(self) -> Iterable[ServedSequence]:
         """Return the sequences that need a new block in the next step, first admitted first."""
@@ -207,6 +209,11 @@ class DecodePool:
     def context_of(self, sequence: ServedSequence) -> int:
         """Return a member's context in the next step, its new token included."""
         return sequence.offset + self.step + 1
+
+    @property
+    def steps_before_an_end(self) -> int:
+        """Return how many steps may follow in which nobody ends."""
+        return min(self._ends) - self.step - 1
 
     def advance(self) -> Advance:
         """Plan one step of all, of which there must be one at least."""

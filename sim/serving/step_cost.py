@@ -8,7 +8,7 @@ between grid points it is linear. Ledger, bytes and FLOP are interpolated with t
 their sum, so that nothing is lost to rounding.
 """
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from sim.measure.causes import CAUSES
 from sim.model.mixed import Group
 
 Columns = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 COLUMNS: Final = (*CAUSES, "hbm_bytes", "flop")
 """What is known of a step: ps by cause, bytes over HBM, FLOP."""
 N_CAUSES: Final = len(CAUSES)
@@ -95,6 +96,19 @@ class StepCost(Protocol):
 
     def price(self, shape: BatchShape) -> "Price":
         """Return the cost of a step; equal shapes cost the same at all times."""
+        ...
+
+
+@runtime_checkable
+class GlidingCost(Protocol):
+    """A cost that also prices steps which follow each other at once."""
+
+    def price(self, shape: BatchShape) -> "Price":
+        """Return the cost of a step; equal shapes cost the same at all times."""
+        ...
+
+    def glide(self, count: int, contexts: Integers, squares: Integers) -> Integers:
+        """Return what the next steps of `count` decodes cost, a row each, maybe of fewer."""
         ...
 
 
