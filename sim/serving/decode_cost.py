@@ -17,7 +17,7 @@ import numpy as np
 from sim.model.mixed import Group
 from sim.serving.interpolation import Cell, Line, Table, Weights
 from sim.serving.lengths import unequal
-from sim.serving.patch import Patch
+from sim.serving.patch import Patch, patch_of
 from sim.serving.step_cost import Columns, DeviceRuns
 
 # Sequences are exact where each counts; tiles and waves make steps beyond.
@@ -91,7 +91,7 @@ class DecodeCost:
             return None
         spreads = (max(least, 0.0), least if most == inf else most)
         corners = [self._corner(count, intervals, x, s) for x in (low, high) for s in spreads]
-        return Patch(low, high, least, most, np.array(corners))
+        return patch_of((low, high), (least, most), corners)
 
     def _corner(self, count: int, intervals: Intervals, mean: float, spread: float) -> Columns:
         if spread >= _SPREADS[0]:

@@ -84,6 +84,7 @@ class InterpolatedCost:
     _chunks: dict[bool, ChunkCost] = field(default_factory=dict)
     _fixed: dict[tuple[int, int, str], Columns] = field(default_factory=dict)
     _patches: dict[tuple[int, int], list[Patch]] = field(default_factory=dict)
+    _alone: dict[BatchShape, Price] = field(default_factory=dict)
     _shared: SharedKernelCost = field(init=False)
     _usual: DecodeCost = field(init=False)
 
@@ -97,7 +98,12 @@ class InterpolatedCost:
     def price(self, shape: BatchShape) -> Price:
         """Return the cost of a step; equal shapes cost the same at all times."""
         if shape.chunks or shape.decode_tokens != 1:
-            return price_of(np.maximum(self.columns(shape), 0.0))
+            known = self._alone.get(shape)
+            if known is None:
+                known = price_of(np.maximum(self.columns(shape), 0.0))
+                if not shape.decodes:
+                    self._alone[shape] = known
+            return known
         count = shape.decodes
         mean, spread = shape.context / count, spread_of_shape(shape)
         for patch in self._patches.get((count, shape.rows), ()):
@@ -124,8 +130,7 @@ class InterpolatedCost:
         patch = self._usual.patch(shape.decodes, mean, spread)
         if patch is None:
             return price_of(np.maximum(self.columns(shape), 0.0))
-        # Weights sum to 1, so that the other parts can be in each row.
-        patch = patch._replace(corners=patch.corners + self._others(shape, "decode"))
+        patch = patch._replace(base=patch.base + self._others(shape, "decode"))
         self._patches.setdefault((shape.decodes, shape.rows), []).append(patch)
         return price_of(patch.at(mean, spread))
 

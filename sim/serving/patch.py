@@ -4,6 +4,7 @@ Steps that follow each other mostly fall into the same one, so that pricing a st
 four weights and four rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,22 +18,24 @@ Floats = npt.NDArray[np.float64]
 class Patch(NamedTuple):
     """Means from `low` to below `high`, spreads from `least` to below `most` (maybe infinite).
 
-    `corners` are rows of (low, least), (low, most), (high, least) and (high, most).
+    With u and v from 0 to 1 over the two ranges the cost is `base + u a + v b + u v c`.
     """
 
     low: float
     high: float
     least: float
     most: float
-    corners: Columns
+    base: Columns
+    a: Columns
+    b: Columns
+    c: Columns
 
     def at(self, mean: float, spread: float) -> Columns:
         """Return the cost at a mean and a spread inside."""
-        u = (mean - self.low) / (self.high - self.low)
-        v = (spread - self.least) / (self.most - self.least)
-        a, b, c, d = self.corners
-        total = a * ((1.0 - u) * (1.0 - v)) + b * ((1.0 - u) * v)
-        return np.asarray(total + c * (u * (1.0 - v)) + d * (u * v))
+        low, high, least, most, base, a, b, c = self
+        u = (mean - low) / (high - low)
+        v = (spread - least) / (most - least)
+        return base + a * u + b * v + c * (u * v)
 
     def along(self, means: Floats, spreads: Floats) -> Columns:
         """Return the costs of as many steps as begin inside, a row each, as `at` has them."""
@@ -41,6 +44,13 @@ class Patch(NamedTuple):
         count = int(outside.argmax()) if outside.any() else len(means)
         u = ((means[:count] - self.low) / (self.high - self.low))[:, np.newaxis]
         v = ((spreads[:count] - self.least) / (self.most - self.least))[:, np.newaxis]
-        a, b, c, d = self.corners
-        total = a * ((1.0 - u) * (1.0 - v)) + b * ((1.0 - u) * v)
-        return np.asarray(total + c * (u * (1.0 - v)) + d * (u * v))
+        return self.base + self.a * u + self.b * v + self.c * (u * v)
+
+
+def patch_of(
+    means: tuple[float, float], spreads: tuple[float, float], corners: Sequence[Columns]
+) -> Patch:
+    """Return the patch over two ranges from its values at both means, each at both spreads."""
+    at_low, at_low_most, at_high, at_high_most = corners
+    a, b = at_high - at_low, at_low_most - at_low
+    return Patch(*means, *spreads, at_low, a, b, at_high_most - at_low - a - b)
