@@ -100,6 +100,17 @@ class Memo:
             self._connection = None
 
 
+class Scratch(Memo):
+    """Answers that this process asks for again and nobody else: nothing is handed on."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def put(self, key: bytes, answer: object) -> None:
+        """Remember an answer while the process lasts."""
+        self._live[key] = answer
+
+
 def write(path: Path, entries: Iterable[Entry]) -> None:
     """Add entries to the memo on disk; a memo that cannot be written is left as it is."""
     rows = list(entries)

@@ -21,10 +21,11 @@ from sim.kernel.lower.fusion import fuse
 from sim.kernel.operators import Operator, Traffic
 from sim.measure.causes import CAUSES
 from sim.model.architecture import Layer, Model
+from sim.model.assembly import next_norms
 from sim.model.mixed import Group, StepFormats, build_mixed_step, token_wise_names
-from sim.model.step import Draws, StepGraph
+from sim.model.step import Block, Draws, StepGraph
 from sim.run.device import Device, warm_activations
-from sim.run.memo import key_of
+from sim.run.memo import Scratch, key_of
 from sim.run.step import (
     OperatorSum,
     host_ps,
@@ -71,16 +72,28 @@ class ServeDevice:
     _runs: dict[object, Columns] = field(default_factory=dict)
     _names: dict[str, frozenset[str]] = field(default_factory=dict)
     _question: bytes = b""
+    _thin: Model = field(init=False)
+    _copies: int = 1
+    _scratch: Device = field(init=False)
 
     def __post_init__(self) -> None:
         """Hash what all runs share; layers that are equal become one, which graphs build faster."""
         device = self.device
+        # Columns are remembered on disk, the kernels behind them within the process only.
+        self._scratch = replace(device, memo=Scratch())
         one_of: dict[Layer, Layer] = {}
         layers = tuple(one_of.setdefault(layer, layer) for layer in self.model.layers)
         self.model = replace(self.model, layers=layers)
         self._question = key_of(
             device.gpu.fingerprint(), device.engine, self.model, self.formats, self.draws(_SHORT)
         )
+        few = len(self.draws(_SHORT)) or 1
+        if len(one_of) == 1 and len(layers) % few == 0:
+            thin = replace(self.model, layers=layers[:few])
+            if next_norms(thin, few) == next_norms(self.model, 1):
+                self._thin, self._copies = thin, len(layers) // few
+                return
+        self._thin = self.model
 
     @property
     def mixes(self) -> bool:
@@ -115,10 +128,10 @@ class ServeDevice:
         return self._names[form]
 
     def _tokens(self, groups: Sequence[Group], rows: int, seen: frozenset[str]) -> Columns:
-        graph = self._graph(groups, rows)
+        graph = self._graph(groups, rows, self._thin)
         l2_bytes = self.device.gpu.spec.l2_bytes
         if _most_activations(graph) <= l2_bytes * _SMALL_SHARE:
-            return self._alone(graph, self.device, lambda name: _among(name, seen))
+            return self._alone(graph, self._scratch, lambda name: _among(name, seen))
         return self._in_turn(graph, lambda name: _among(name, seen))
 
     def _in_turn(self, graph: StepGraph, wanted: Callable[[str], bool]) -> Columns:
@@ -137,18 +150,22 @@ class ServeDevice:
             if kind not in known:
                 fused = fuse(block.operators, self.device.engine.fusions, outlives)
                 _, l2 = run_block(fused, rough, l2)
-                sums, l2 = run_block(fused, rough, l2, on=self.device)
+                sums, l2 = run_block(fused, rough, l2, on=self._scratch)
                 known[kind] = self._columns(op for name, op in sums.items() if wanted(name))
-            total += known[kind]
+            total += self._times(block) * known[kind]
         return total
+
+    def _times(self, block: Block) -> int:
+        """Return for how many blocks of the model one of the thin model stands."""
+        return 1 if block.index < 0 else self._copies
 
     def head(self, rows: int) -> Columns:
         """Return the head of `rows` sequences."""
         return self._remembered(("head", rows), lambda: self._head(rows))
 
     def _head(self, rows: int) -> Columns:
-        graph = self._graph([Group(count=rows, q_len=1, context=_SHORT)], rows)
-        step = run_step(replace(graph, blocks=graph.blocks[-1:]), self.device)
+        graph = self._graph([Group(count=rows, q_len=1, context=_SHORT)], rows, self._thin)
+        step = run_step(replace(graph, blocks=graph.blocks[-1:]), self._scratch)
         return self._columns(step.operators.values())
 
     def sequences(
@@ -165,18 +182,20 @@ class ServeDevice:
         elsewhere = self._seen_by_tokens(form)
         changes = elsewhere != self._seen_by_tokens(alone)
         question = ("sequences", groups, changes, rough)
-        device = self._rough() if rough else self.device
+        device = self._rough() if rough else self._scratch
         return self._remembered(question, lambda: self._sequences(groups, device, elsewhere))
 
     def _sequences(
         self, groups: tuple[Group, ...], device: Device, elsewhere: frozenset[str]
     ) -> Columns:
-        graph = self._graph(groups, None)
+        graph = self._graph(groups, None, self._thin)
         return self._alone(graph, device, lambda name: not _among(name, elsewhere))
 
     def _alone(self, graph: StepGraph, device: Device, wanted: Callable[[str], bool]) -> Columns:
         """Return the wanted operators of all blocks but the head, each kind of block run once."""
-        times = Counter(id(block.operators) for block in graph.blocks[:-1])
+        times: Counter[int] = Counter()
+        for block in graph.blocks[:-1]:
+            times[id(block.operators)] += self._times(block)
         blocks = {id(block.operators): block for block in graph.blocks[:-1]}
         outlives = live_out(graph)
         total = np.zeros(len(COLUMNS))
@@ -203,14 +222,14 @@ class ServeDevice:
         return self._remembered(("whole", groups, rows), lambda: self._whole(groups, rows))
 
     def _whole(self, groups: tuple[Group, ...], rows: int) -> Columns:
-        step = run_step(self._graph(groups, rows), self.device)
+        step = run_step(self._graph(groups, rows, self.model), self.device)
         sequences = sum(group.count for group in groups)
         return self._columns(step.operators.values()) + self.host(sequences)
 
-    def _graph(self, groups: Sequence[Group], rows: int | None) -> StepGraph:
+    def _graph(self, groups: Sequence[Group], rows: int | None, model: Model) -> StepGraph:
         tokens = sum(group.tokens for group in groups) if rows is None else rows
         return build_mixed_step(
-            self.model,
+            model,
             groups,
             self.formats,
             padded_tokens=rows,
@@ -219,7 +238,7 @@ class ServeDevice:
 
     def _rough(self) -> Device:
         gpu = self.device.gpu
-        return replace(self.device, gpu=replace(gpu, granule_scale=gpu.granule_scale * _COARSER))
+        return replace(self._scratch, gpu=replace(gpu, granule_scale=gpu.granule_scale * _COARSER))
 
     def _columns(self, operators: Iterable[OperatorSum]) -> Columns:
         """Return operators as picoseconds by cause, HBM bytes and FLOP."""

@@ -74,6 +74,7 @@ def _scores(count: int) -> Values:
     return np.array([normal.inv_cdf((n + 0.5) / count) for n in range(count)])
 
 
+@cache
 def _quantiles(count: int, spread: float) -> list[float]:
     """Return `count` log-normal quantiles of mean 1, of this spread as far as so many can have it.
 
