@@ -12,8 +12,8 @@ from sim.scenario.load import load_any
 from sim.scenario.serve_scenario import ServeScenario
 
 # Largest error that is accepted, and what is reached (2026-11-27), in per cent.
-BOUNDS = {"mean TTFT": (15, 2.0), "mean TPOT": (8, 0.5), "duration": (5, 1.3)}
-SLACK = 2.0
+BOUNDS = {"mean TTFT": (15, 4.2), "mean TPOT": (8, 2.0), "duration": (5, 3.0)}
+SLACK = 1.0
 
 
 @pytest.mark.slow

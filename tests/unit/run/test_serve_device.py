@@ -60,7 +60,8 @@ def serve_device(
 def simulated(runs: ServeDevice) -> int:
     """Return how many kernels were simulated so far."""
     assert isinstance(runs.device, CountingDevice)
-    return runs.device.simulated
+    assert isinstance(runs._scratch, CountingDevice)
+    return runs.device.simulated + runs._scratch.simulated
 
 
 def time_ps(columns: Columns) -> float:
