@@ -5,6 +5,7 @@ long a batch takes. FlashAttention-2 runs sequences in the order of the batch: r
 its step by 3 to 5 % at the 95th percentile, which no price that does not know the order can follow.
 """
 
+import os
 import random
 from functools import cache
 
@@ -26,6 +27,12 @@ A100 = ("a100-sxm", "llama-2-7b")
 # Chip and model, then bounds on the median and on the 95th percentile.
 BOUNDS = [(*H100, 0.007, 0.02), (*A100, 0.0125, 0.05)]
 _compare = cache(compare)
+
+
+# Minutes of device simulation: with HYPOTHESIS_PROFILE=thorough only.
+THOROUGH = pytest.mark.skipif(
+    os.environ.get("HYPOTHESIS_PROFILE") != "thorough", reason="takes minutes"
+)
 
 
 @pytest.mark.parametrize(("chip", "model", "median", "p95"), BOUNDS)
@@ -57,7 +64,7 @@ def test_causes_sum_to_the_time_and_are_those_of_the_batch(chip: str, model: str
         assert moved <= 0.05
 
 
-@pytest.mark.slow
+@THOROUGH
 @pytest.mark.parametrize(("chip", "model", "median", "p95"), BOUNDS)
 def test_many_interpolated_steps_take_as_long_as_their_batches(
     chip: str, model: str, median: float, p95: float
@@ -68,7 +75,7 @@ def test_many_interpolated_steps_take_as_long_as_their_batches(
     assert abs(float(np.mean(errors))) <= 0.01
 
 
-@pytest.mark.slow
+@THOROUGH
 def test_flash_attention_2_is_as_exact_as_the_order_of_the_batch_allows() -> None:
     """Prices are no further from one order than other orders of the same batch are."""
     rng = random.Random(3)
