@@ -1,0 +1,256 @@
+"""What each command does: which later commands it delays, and which rows it opens or closes."""
+
+from sim.hardware.dram.causes import charge
+from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.controller import Options
+from sim.hardware.dram.queues import remove, row_closed, row_opened
+from sim.hardware.dram.state import (
+    ACT,
+    ACTIVE_LIST,
+    BANK_ACT,
+    BANK_ACTIVE,
+    BANK_ACTIVE_AT,
+    BANK_CONFLICTED,
+    BANK_FRESH,
+    BANK_GROUP,
+    BANK_HITS,
+    BANK_LAST,
+    BANK_OPEN,
+    BANK_OPENED,
+    BANK_PC,
+    BANK_PRE,
+    BANK_RD,
+    BANK_REF,
+    BANK_ROW,
+    BANK_STACK,
+    BANK_WANTED,
+    BANK_WR,
+    FAR,
+    GROUP_ACT,
+    GROUP_RD,
+    GROUP_WR,
+    LIST_COUNT,
+    LIST_HEAD,
+    LIST_HITS,
+    LOG_BANK,
+    LOG_COMMAND,
+    LOG_FIELDS,
+    LOG_ROW,
+    LOG_TIME,
+    MAX_BANKS,
+    PC_ACT,
+    PC_ACTIVE,
+    PC_FAW,
+    PC_FAW_AT,
+    PC_OPEN,
+    PC_RD,
+    PC_REF,
+    PC_WR,
+    Q_ACCEPT,
+    Q_BANK,
+    Q_FIELDS,
+    Q_ISSUE,
+    Q_ROW,
+    Q_WRITE,
+    RD,
+    S_ACTIVES,
+    S_ACTS,
+    S_COLUMN_NEXT,
+    S_DONE,
+    S_FREED,
+    S_LOG_SIZE,
+    S_LOGGED,
+    S_QUEUED,
+    S_READS,
+    S_REFRESH_NEXT,
+    S_ROW_FREE,
+    S_ROW_NEXT,
+    S_STACKS_PER_PC,
+    S_WRITES,
+    STACK_RD,
+    STACK_WR,
+    WR,
+    Ints,
+)
+from sim.hardware.dram.timing import Edges
+
+
+@jitable
+def write_log(m: Ints, log: Ints, now: int, command: int, bank: int, row: int) -> None:
+    """Note a command, if the log has room."""
+    at = m[S_LOGGED] * LOG_FIELDS
+    if m[S_LOGGED] < m[S_LOG_SIZE]:
+        log[at + LOG_TIME] = now
+        log[at + LOG_COMMAND] = command
+        log[at + LOG_BANK] = bank
+        log[at + LOG_ROW] = row
+        m[S_LOGGED] += 1
+
+
+@jitable
+def delay(m: Ints, place: int, until: int) -> None:
+    """Forbid the command of `place` before `until`."""
+    if m[place] < until:
+        m[place] = until
+
+
+@jitable
+def activate(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: int) -> None:
+    """Open the row of `burst`; without bank queues it leaves its queue and waits in the bank."""
+    bank, row = q[burst * Q_FIELDS + Q_BANK], q[burst * Q_FIELDS + Q_ROW]
+    kind = 0 if o.bank_queue else q[burst * Q_FIELDS + Q_WRITE]
+    pc = m[BANK_PC + bank]
+    wanted = max(m[BANK_ACT + bank], q[burst * Q_FIELDS + Q_ACCEPT])
+    m[BANK_WANTED + bank] = min(wanted, now)
+    if o.bank_queue == 0:
+        remove(m, q, kind, bank, burst)
+    m[BANK_ROW + bank] = row
+    m[BANK_OPENED + bank] = now
+    m[BANK_FRESH + bank] = 1
+    m[BANK_HITS + bank] = 0
+    m[BANK_LAST + bank] = now
+    m[BANK_RD + bank] = now + e.rcd_rd
+    m[BANK_WR + bank] = now + e.rcd_wr
+    m[BANK_PRE + bank] = now + e.ras
+    m[BANK_ACT + bank] = now + e.rc
+    m[BANK_REF + bank] = now + e.act_ref
+    delay(m, GROUP_ACT + m[BANK_GROUP + bank], now + e.rrd_l)
+    delay(m, PC_ACT + pc, now + e.rrd_s)
+    delay(m, PC_REF + pc, now + e.act_ref_other)
+    ring = m[PC_FAW_AT + pc]
+    m[PC_FAW + 4 * pc + ring] = now + e.faw
+    m[PC_FAW_AT + pc] = (ring + 1) % 4
+    m[PC_OPEN + pc] += 1
+    m[S_ROW_FREE] = now + e.act_len
+    m[S_ACTS] += 1
+    write_log(m, log, now, ACT, bank, row)
+    if o.bank_queue == 0:
+        m[S_WRITES if kind else S_READS] -= 1
+        m[S_FREED] = 1
+        m[BANK_ACTIVE + bank] = burst
+        m[BANK_ACTIVE_AT + bank] = m[S_ACTIVES]
+        m[ACTIVE_LIST + m[S_ACTIVES]] = bank
+        m[S_ACTIVES] += 1
+        m[PC_ACTIVE + pc] += 1
+    row_opened(m, q, 0, bank)
+    row_opened(m, q, 1, bank)
+    m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now + min(e.rcd_rd, e.rcd_wr))
+
+
+@jitable
+def close_row(m: Ints, e: Edges, at: int, bank: int) -> None:
+    """Close a bank by a precharge that starts at `at`."""
+    pc = m[BANK_PC + bank]
+    m[BANK_OPEN + bank] += at - m[BANK_OPENED + bank]
+    m[BANK_ROW + bank] = -1
+    m[BANK_CONFLICTED + bank] = 0
+    m[PC_OPEN + pc] -= 1
+    delay(m, BANK_ACT + bank, at + e.rp)
+    delay(m, BANK_REF + bank, at + e.rp_ref)
+    row_closed(m, bank)
+
+
+@jitable
+def precharge(m: Ints, log: Ints, e: Edges, command: int, now: int, bank: int) -> None:
+    """Close a bank with a command on the row bus."""
+    close_row(m, e, now, bank)
+    m[S_ROW_FREE] = now + e.pre_len
+    write_log(m, log, now, command, bank, -1)
+
+
+@jitable
+def access(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: int) -> None:
+    """Read or write a burst: RD, WR, or with auto-precharge if the closed-row policy says so."""
+    at = burst * Q_FIELDS
+    bank, write = q[at + Q_BANK], q[at + Q_WRITE]
+    pc = m[BANK_PC + bank]
+    charge(m, q, e, now, burst)
+    q[at + Q_ISSUE] = now
+    m[S_DONE] += 1
+    _leave(m, q, o, bank, burst)
+    _column_delays(m, e, now, bank, write)
+    m[BANK_FRESH + bank] = 0
+    m[BANK_HITS + bank] += 1
+    m[BANK_LAST + bank] = now
+    m[S_COLUMN_NEXT] = now + e.column_len
+    if o.refresh:
+        m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], now + 1)
+    command = WR if write else RD
+    waiting = m[LIST_HITS + bank] + m[LIST_HITS + MAX_BANKS + bank]
+    if o.row_policy == 1 and waiting == 0:
+        close_row(m, e, m[BANK_PRE + bank], bank)
+        command += 2
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_ACT + bank])
+    elif m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] > waiting:
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_PRE + bank])
+    write_log(m, log, now, command, bank, burst)
+
+
+@jitable
+def _leave(m: Ints, q: Ints, o: Options, bank: int, burst: int) -> None:
+    """Take a served burst out of where it waited."""
+    if m[BANK_ACTIVE + bank] == burst:
+        m[S_ACTIVES] -= 1
+        place, last = m[BANK_ACTIVE_AT + bank], m[ACTIVE_LIST + m[S_ACTIVES]]
+        m[ACTIVE_LIST + place] = last
+        m[BANK_ACTIVE_AT + last] = place
+        m[BANK_ACTIVE + bank] = -1
+        m[PC_ACTIVE + m[BANK_PC + bank]] -= 1
+    elif o.bank_queue:
+        remove(m, q, 0, bank, burst)
+        m[S_QUEUED] -= 1
+    else:
+        kind = q[burst * Q_FIELDS + Q_WRITE]
+        remove(m, q, kind, bank, burst)
+        m[S_WRITES if kind else S_READS] -= 1
+        m[S_FREED] = 1
+
+
+@jitable
+def _column_delays(m: Ints, e: Edges, now: int, bank: int, write: int) -> None:
+    pc, group, stack = m[BANK_PC + bank], m[BANK_GROUP + bank], m[BANK_STACK + bank]
+    if write:
+        m[GROUP_WR + group] = now + e.ccd_l_wr
+        m[STACK_WR + stack] = now + e.ccd_s
+        m[PC_WR + pc] = now + e.ccd_s
+        delay(m, GROUP_RD + group, now + e.wr_rd_l)
+        delay(m, PC_RD + pc, now + e.wr_rd_s)
+        delay(m, BANK_PRE + bank, now + e.wr_pre)
+        return
+    m[GROUP_RD + group] = now + e.ccd_l
+    first = pc * m[S_STACKS_PER_PC]
+    for other in range(first, first + m[S_STACKS_PER_PC]):
+        m[STACK_RD + other] = now + (e.ccd_s if other == stack else e.ccd_r)
+    m[PC_RD + pc] = max(m[PC_RD + pc], now + e.ccd_s)
+    delay(m, PC_WR + pc, now + e.rd_wr)
+    delay(m, BANK_PRE + bank, now + e.rd_pre)
+
+
+@jitable
+def access_from(m: Ints, bank: int, write: int) -> int:
+    """Return from when an open bank may be read or written."""
+    pc, group, stack = m[BANK_PC + bank], m[BANK_GROUP + bank], m[BANK_STACK + bank]
+    if write:
+        return max(
+            max(m[BANK_WR + bank], m[GROUP_WR + group]), max(m[STACK_WR + stack], m[PC_WR + pc])
+        )
+    return max(max(m[BANK_RD + bank], m[GROUP_RD + group]), max(m[STACK_RD + stack], m[PC_RD + pc]))
+
+
+@jitable
+def activate_from(m: Ints, e: Edges, bank: int) -> int:
+    """Return from when a closed bank may be activated, on an edge where ACT may start."""
+    pc = m[BANK_PC + bank]
+    window = m[PC_FAW + 4 * pc + m[PC_FAW_AT + pc]]
+    start = max(
+        max(m[BANK_ACT + bank], m[GROUP_ACT + m[BANK_GROUP + bank]]), max(m[PC_ACT + pc], window)
+    )
+    return up(e, start)
+
+
+@jitable
+def up(e: Edges, edge: int) -> int:
+    """Return the first edge not before `edge` that begins a clock."""
+    if edge >= FAR:
+        return edge
+    return (edge + e.per_clock - 1) // e.per_clock * e.per_clock

@@ -1,0 +1,204 @@
+"""How requests reach the scheduler: staging, queues with back-pressure, queues of a bank."""
+
+from sim.hardware.dram.commands import access_from
+from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.controller import Options
+from sim.hardware.dram.queues import append, remove
+from sim.hardware.dram.state import (
+    BANK_ACT,
+    BANK_ACTIVE,
+    BANK_PRE,
+    BANK_ROW,
+    FAR,
+    FRONT_HEAD,
+    FRONT_TAIL,
+    LIST_COUNT,
+    LIST_HEAD,
+    MAX_BANKS,
+    Q_ACCEPT,
+    Q_ARRIVE,
+    Q_BANK,
+    Q_FIELDS,
+    Q_ISSUE,
+    Q_NEXT,
+    Q_PREV,
+    Q_ROW,
+    Q_WRITE,
+    S_BURSTS,
+    S_COLUMN_NEXT,
+    S_DRAIN,
+    S_GENERATED,
+    S_MODE,
+    S_OLDEST,
+    S_QUEUED,
+    S_READ_HEAD,
+    S_READ_STAGED,
+    S_READS,
+    S_ROW_NEXT,
+    S_WRITE_HEAD,
+    S_WRITE_STAGED,
+    S_WRITES,
+    WORK_LIST,
+    WORK_N,
+    Ints,
+)
+from sim.hardware.dram.timing import Edges
+
+
+@jitable
+def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, o: Options, now: int) -> None:
+    """Accept what the queues have room for and stage what has arrived, in order."""
+    moved = True
+    while moved:
+        moved = False
+        while m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < o.read_queue:
+            _accept(m, q, o, now, reads[m[S_READ_HEAD]], 0)
+            m[S_READ_HEAD] += 1
+            m[S_READS] += 1
+        while m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < o.write_queue:
+            _accept(m, q, o, now, writes[m[S_WRITE_HEAD]], 1)
+            m[S_WRITE_HEAD] += 1
+            m[S_WRITES] += 1
+        while m[S_GENERATED] < m[S_BURSTS]:
+            at = m[S_GENERATED] * Q_FIELDS
+            if q[at + Q_ARRIVE] > now:
+                break
+            head, staged = (
+                (S_WRITE_HEAD, S_WRITE_STAGED) if q[at + Q_WRITE] else (S_READ_HEAD, S_READ_STAGED)
+            )
+            if m[staged] - m[head] >= o.staging:
+                break
+            m[staged] += 1
+            m[S_GENERATED] += 1
+            moved = True
+
+
+@jitable
+def staged(m: Ints, o: Options) -> bool:
+    """Return whether a staged request could be accepted now."""
+    return (m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < o.read_queue) or (
+        m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < o.write_queue
+    )
+
+
+@jitable
+def next_arrival(m: Ints, q: Ints, now: int) -> int:
+    """Return when the next burst arrives, or FAR if it has arrived or there is none."""
+    if m[S_GENERATED] < m[S_BURSTS]:
+        arrive = q[m[S_GENERATED] * Q_FIELDS + Q_ARRIVE]
+        if arrive > now:
+            return arrive
+    return FAR
+
+
+@jitable
+def _accept(m: Ints, q: Ints, o: Options, now: int, burst: int, write: int) -> None:
+    q[burst * Q_FIELDS + Q_ACCEPT] = now
+    if o.bank_queue == 0:
+        enter(m, q, o, now, burst, write)
+        return
+    tail = m[FRONT_TAIL + write]
+    q[burst * Q_FIELDS + Q_NEXT] = -1
+    q[burst * Q_FIELDS + Q_PREV] = tail
+    if tail >= 0:
+        q[tail * Q_FIELDS + Q_NEXT] = burst
+    else:
+        m[FRONT_HEAD + write] = burst
+    m[FRONT_TAIL + write] = burst
+
+
+@jitable
+def enter(m: Ints, q: Ints, o: Options, now: int, burst: int, kind: int) -> None:
+    """Let the scheduler see a burst, and say when it may act on it."""
+    bank = q[burst * Q_FIELDS + Q_BANK]
+    first = m[LIST_COUNT + kind * MAX_BANKS + bank] == 0
+    append(m, q, kind, bank, burst)
+    row = m[BANK_ROW + bank]
+    if row == q[burst * Q_FIELDS + Q_ROW]:
+        soon = max(now, access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE]))
+        m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], soon)
+    elif (first or o.hold_hits == 0) and m[BANK_ACTIVE + bank] < 0:
+        soon = m[BANK_ACT + bank] if row < 0 else m[BANK_PRE + bank]
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], max(now, soon))
+
+
+@jitable
+def pass_to_banks(m: Ints, q: Ints, o: Options, now: int) -> bool:
+    """Let one request through to the queue of its bank; return whether one went."""
+    kind = 1 if m[S_DRAIN] > 0 else 0
+    burst = m[FRONT_HEAD + kind]
+    while burst >= 0 and m[LIST_COUNT + q[burst * Q_FIELDS + Q_BANK]] >= o.bank_queue:
+        burst = q[burst * Q_FIELDS + Q_NEXT]
+    if burst < 0:
+        return False
+    nxt, prev = q[burst * Q_FIELDS + Q_NEXT], q[burst * Q_FIELDS + Q_PREV]
+    if prev >= 0:
+        q[prev * Q_FIELDS + Q_NEXT] = nxt
+    else:
+        m[FRONT_HEAD + kind] = nxt
+    if nxt >= 0:
+        q[nxt * Q_FIELDS + Q_PREV] = prev
+    else:
+        m[FRONT_TAIL + kind] = prev
+    if kind:
+        m[S_DRAIN] -= 1
+    m[S_WRITES if kind else S_READS] -= 1
+    m[S_QUEUED] += 1
+    enter(m, q, o, now, burst, 0)
+    return True
+
+
+@jitable
+def choose_mode(m: Ints, q: Ints, o: Options, now: int) -> None:
+    """Decide whether reads or writes are served from now on."""
+    if o.bank_queue:
+        full = m[S_WRITES] >= o.write_high
+        idle = m[S_WRITES] >= o.write_when_idle and m[S_QUEUED] == 0
+        if m[S_DRAIN] == 0 and (full or idle):
+            m[S_DRAIN] = m[S_WRITES]
+        return
+    mode = m[S_MODE]
+    if mode == 0:
+        if m[S_WRITES] >= o.write_high or (m[S_READS] == 0 and m[S_WRITES] >= o.write_when_idle):
+            mode = 1
+    elif m[S_WRITES] < o.write_low and m[S_READS] > 0:
+        mode = 0
+    if o.age_bound:
+        mode = _overdue(m, q, o, now, mode)
+    if mode != m[S_MODE]:
+        m[S_MODE] = mode
+        m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now)
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now)
+
+
+@jitable
+def _oldest(m: Ints, q: Ints, kind: int) -> int:
+    """Return the oldest request of a queue, or -1."""
+    best = -1
+    for k in range(m[WORK_N + kind]):
+        bank = m[WORK_LIST + kind * MAX_BANKS + k]
+        burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
+        if best < 0 or burst < best:
+            best = burst
+    return best
+
+
+@jitable
+def _overdue(m: Ints, q: Ints, o: Options, now: int, mode: int) -> int:
+    """Find the request beyond the age bound, if any, and return the mode that serves it."""
+    read, write = _oldest(m, q, 0), _oldest(m, q, 1)
+    late = -1
+    since = now - o.age_bound
+    if read >= 0 and q[read * Q_FIELDS + Q_ACCEPT] <= since:
+        late = read
+    if (
+        write >= 0
+        and q[write * Q_FIELDS + Q_ACCEPT] <= since
+        and (late < 0 or q[write * Q_FIELDS + Q_ACCEPT] < q[late * Q_FIELDS + Q_ACCEPT])
+    ):
+        late = write
+    if late != m[S_OLDEST]:
+        m[S_OLDEST] = late
+        m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now)
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now)
+    return mode if late < 0 else q[late * Q_FIELDS + Q_WRITE]

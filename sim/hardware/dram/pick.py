@@ -1,0 +1,172 @@
+"""FR-FCFS: of what may start now, the oldest; accesses before row commands."""
+
+from sim.hardware.dram.commands import access_from, activate_from, up
+from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.controller import Options
+from sim.hardware.dram.state import (
+    ACTIVE_LIST,
+    BANK_ACTIVE,
+    BANK_BLOCK,
+    BANK_HITS,
+    BANK_LAST,
+    BANK_PC,
+    BANK_PRE,
+    BANK_ROW,
+    FAR,
+    HIT_LIST,
+    HIT_N,
+    LIST_HEAD,
+    LIST_HIT,
+    LIST_HITS,
+    MAX_BANKS,
+    PC_BLOCK,
+    Q_ACCEPT,
+    Q_BANK,
+    Q_FIELDS,
+    Q_NEXT,
+    Q_ROW,
+    Q_WRITE,
+    S_ACTIVES,
+    S_BANKS,
+    S_BLOCKED,
+    S_COLUMN_NEXT,
+    S_MODE,
+    S_OLDEST,
+    S_ROW_NEXT,
+    WORK_LIST,
+    WORK_N,
+    Ints,
+)
+from sim.hardware.dram.timing import Edges
+
+
+@jitable
+def older(q: Ints, burst: int, other: int) -> bool:
+    """Return whether `burst` goes before `other` (-1: before none)."""
+    if other < 0:
+        return True
+    mine, yours = q[burst * Q_FIELDS + Q_ACCEPT], q[other * Q_FIELDS + Q_ACCEPT]
+    return mine < yours or (mine == yours and burst < other)
+
+
+@jitable
+def blocked(m: Ints, bank: int) -> bool:
+    """Return whether a refresh keeps a bank from new work."""
+    return bool(m[S_BLOCKED] or m[PC_BLOCK + m[BANK_PC + bank]] or m[BANK_BLOCK + bank])
+
+
+@jitable
+def pick_access(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
+    """Return the burst to read or write now, or -1 and set when to look again.
+
+    Bursts for which a row was opened come first, even while a refresh waits.
+    """
+    best, soon = -1, FAR
+    for k in range(m[S_ACTIVES]):
+        bank = m[ACTIVE_LIST + k]
+        burst = m[BANK_ACTIVE + bank]
+        start = access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE])
+        if start > now:
+            soon = min(soon, start)
+        elif older(q, burst, best):
+            best = burst
+    if best >= 0:
+        return best
+    kind = m[S_MODE]
+    late = m[S_OLDEST]
+    for k in range(m[HIT_N + kind]):
+        bank = m[HIT_LIST + kind * MAX_BANKS + k]
+        if blocked(m, bank):
+            continue
+        burst = m[LIST_HIT + kind * MAX_BANKS + bank]
+        if late >= 0 and burst != late and q[late * Q_FIELDS + Q_BANK] == bank:
+            continue
+        start = access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE])
+        if o.bank_queue and start > now:
+            burst, start = _other_hit(m, q, bank, burst, start)
+        if start > now:
+            soon = min(soon, start)
+        elif older(q, burst, best):
+            best = burst
+    if best < 0:
+        m[S_COLUMN_NEXT] = up(e, soon)
+    return best
+
+
+@jitable
+def _other_hit(m: Ints, q: Ints, bank: int, burst: int, start: int) -> tuple[int, int]:
+    """Return the first hit of the other direction if it may start sooner, else this one."""
+    write = q[burst * Q_FIELDS + Q_WRITE]
+    other = access_from(m, bank, 1 - write)
+    if other < start:
+        nxt = q[burst * Q_FIELDS + Q_NEXT]
+        while nxt >= 0:
+            if (
+                q[nxt * Q_FIELDS + Q_ROW] == m[BANK_ROW + bank]
+                and q[nxt * Q_FIELDS + Q_WRITE] != write
+            ):
+                return nxt, other
+            nxt = q[nxt * Q_FIELDS + Q_NEXT]
+    return burst, start
+
+
+@jitable
+def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
+    """Return the burst whose bank gets ACT or PRE now, or -1 and set when to look again."""
+    best, soon = -1, FAR
+    kind = m[S_MODE]
+    for k in range(m[WORK_N + kind]):
+        bank = m[WORK_LIST + kind * MAX_BANKS + k]
+        if m[BANK_ACTIVE + bank] >= 0 or blocked(m, bank):
+            continue
+        burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
+        if m[BANK_ROW + bank] < 0:
+            start = activate_from(m, e, bank)
+        else:
+            burst = _conflict(m, q, o, kind, bank, burst)
+            start = m[BANK_PRE + bank]
+            if burst < 0:
+                continue
+        if start > now:
+            soon = min(soon, start)
+        elif older(q, burst, best):
+            best = burst
+    if best < 0:
+        m[S_ROW_NEXT] = soon
+    return best
+
+
+@jitable
+def _conflict(m: Ints, q: Ints, o: Options, kind: int, bank: int, head: int) -> int:
+    """Return the request that may close the open row of a bank, or -1; `head` is the oldest."""
+    row, hit = m[BANK_ROW + bank], m[LIST_HIT + kind * MAX_BANKS + bank]
+    if q[head * Q_FIELDS + Q_ROW] == row:
+        if o.hold_hits or o.bank_queue:
+            return -1
+        while head >= 0 and q[head * Q_FIELDS + Q_ROW] == row:
+            head = q[head * Q_FIELDS + Q_NEXT]
+        return head
+    if hit < 0 or head == m[S_OLDEST]:
+        return head
+    if o.bank_queue:
+        return head if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit else -1
+    if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit:
+        return head
+    waits = o.hold_hits and q[hit * Q_FIELDS + Q_ACCEPT] <= q[head * Q_FIELDS + Q_ACCEPT]
+    return -1 if waits else head
+
+
+@jitable
+def pick_unused(m: Ints, o: Options, now: int) -> tuple[int, int]:
+    """Return a bank whose row the adaptive policy closes now, or -1; and when to look again."""
+    soon = FAR
+    for bank in range(m[S_BANKS]):
+        if m[BANK_ROW + bank] < 0 or m[BANK_ACTIVE + bank] >= 0:
+            continue
+        if m[LIST_HITS + bank] + m[LIST_HITS + MAX_BANKS + bank] > 0:
+            continue
+        start = max(m[BANK_PRE + bank], m[BANK_LAST + bank] + o.row_timeout)
+        if start <= now:
+            return bank, now
+        soon = min(soon, start)
+    return -1, soon
