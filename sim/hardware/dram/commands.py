@@ -25,12 +25,10 @@ from sim.hardware.dram.state import (
     BANK_STACK,
     BANK_WANTED,
     BANK_WR,
-    FAR,
     GROUP_ACT,
     GROUP_RD,
     GROUP_WR,
     LIST_COUNT,
-    LIST_HEAD,
     LIST_HITS,
     LOG_BANK,
     LOG_COMMAND,
@@ -251,6 +249,5 @@ def activate_from(m: Ints, e: Edges, bank: int) -> int:
 @jitable
 def up(e: Edges, edge: int) -> int:
     """Return the first edge not before `edge` that begins a clock."""
-    if edge >= FAR:
-        return edge
-    return (edge + e.per_clock - 1) // e.per_clock * e.per_clock
+    low = e.per_clock - 1
+    return (edge + low) & ~low

@@ -27,11 +27,11 @@ def jitable(function: _Function) -> _Function:
     """Mark a function as callable from compiled code; it stays plain Python for everyone else."""
     if numba is None:
         return function
-    marked: _Function = numba.extending.register_jitable(function)
+    marked: _Function = numba.extending.register_jitable(forceinline=True, _nrt=False)(function)
     return marked
 
 
 def compile_function(function: _Function) -> _Function:
     """Return `function` compiled at its first call."""
-    compiled: _Function = numba.njit(function)
+    compiled: _Function = numba.njit(_nrt=False, error_model="numpy")(function)
     return compiled

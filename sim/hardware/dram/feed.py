@@ -3,7 +3,7 @@
 from sim.hardware.dram.commands import access_from
 from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.controller import Options
-from sim.hardware.dram.queues import append, remove
+from sim.hardware.dram.queues import append
 from sim.hardware.dram.state import (
     BANK_ACT,
     BANK_ACTIVE,
@@ -19,7 +19,6 @@ from sim.hardware.dram.state import (
     Q_ARRIVE,
     Q_BANK,
     Q_FIELDS,
-    Q_ISSUE,
     Q_NEXT,
     Q_PREV,
     Q_ROW,
@@ -42,7 +41,6 @@ from sim.hardware.dram.state import (
     WORK_N,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
 @jitable

@@ -10,7 +10,7 @@ from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.controller import Options
 from sim.hardware.dram.feed import choose_mode, feed, next_arrival, pass_to_banks, staged
 from sim.hardware.dram.pick import pick_access, pick_row, pick_unused
-from sim.hardware.dram.refresh import become_due, next_due, refresh_step
+from sim.hardware.dram.refresh import become_due, refresh_step
 from sim.hardware.dram.state import (
     BANK_CONFLICTED,
     BANK_ROW,
@@ -23,6 +23,7 @@ from sim.hardware.dram.state import (
     S_COLUMN_NEXT,
     S_DONE,
     S_DRAIN,
+    S_DUE,
     S_EDGE,
     S_EVENTS,
     S_FREED,
@@ -41,11 +42,11 @@ def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints, e: Edges, o: Opt
         m[S_EVENTS] += 1
         m[S_FREED] = 0
         feed(m, q, reads, writes, o, now)
-        if o.refresh:
+        if now >= m[S_DUE]:
             become_due(m, e, o, now)
         choose_mode(m, q, o, now)
         used = False
-        if now >= m[S_COLUMN_NEXT] and now % e.per_clock == 0:
+        if now >= m[S_COLUMN_NEXT] and now & (e.per_clock - 1) == 0:
             burst = pick_access(m, q, e, o, now)
             if burst >= 0:
                 access(m, q, log, e, o, now, burst)
@@ -99,12 +100,11 @@ def _next_edge(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
     """Return the next edge at which something may happen."""
     row = max(min(m[S_ROW_NEXT], m[S_REFRESH_NEXT]), m[S_ROW_FREE])
     soon = min(min(m[S_COLUMN_NEXT], row), next_arrival(m, q, now))
-    if o.refresh:
-        soon = min(soon, next_due(m))
+    soon = min(soon, m[S_DUE])
     if m[S_FREED] or staged(m, o):
         soon = now + 1
     if o.bank_queue and m[FRONT_HEAD] + m[FRONT_HEAD + 1] > -2:
-        if (now + 1) % e.per_clock == 0 and pass_to_banks(m, q, o, now + 1):
+        if (now + 1) & (e.per_clock - 1) == 0 and pass_to_banks(m, q, o, now + 1):
             soon = now + 1
         elif m[S_DRAIN] == 0:
             choose_mode(m, q, o, now)

@@ -40,6 +40,7 @@ from sim.hardware.dram.state import (
     Q_WRITE,
     S_BANKS,
     S_BURSTS,
+    S_DUE,
     S_LOG_SIZE,
     S_OLDEST,
     S_PCS,
@@ -77,6 +78,7 @@ def fresh_memory(spec: DramSpec, options: Options, bursts: int, log_size: int) -
     m[PC_TARGET : PC_TARGET + MAX_PCS] = -1
     m[PC_LAST : PC_LAST + MAX_PCS] = -e.burst
     m[PC_DUE : PC_DUE + MAX_PCS] = (FAR, e.refi, e.refi_pb, e.refi_pb)[options.refresh]
+    m[S_DUE] = m[PC_DUE]
     m[S_BANKS], m[S_PCS] = o.banks, o.pseudo_channels
     m[S_STACKS_PER_PC] = o.stack_ids
     m[S_OLDEST], m[S_REFRESH_NEXT] = -1, FAR

@@ -5,6 +5,7 @@ from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.controller import Options
 from sim.hardware.dram.state import (
     ACTIVE_LIST,
+    BANK_ACT,
     BANK_ACTIVE,
     BANK_BLOCK,
     BANK_HITS,
@@ -41,56 +42,52 @@ from sim.hardware.dram.timing import Edges
 
 
 @jitable
-def older(q: Ints, burst: int, other: int) -> bool:
-    """Return whether `burst` goes before `other` (-1: before none)."""
-    if other < 0:
-        return True
-    mine, yours = q[burst * Q_FIELDS + Q_ACCEPT], q[other * Q_FIELDS + Q_ACCEPT]
-    return mine < yours or (mine == yours and burst < other)
-
-
-@jitable
-def blocked(m: Ints, bank: int) -> bool:
+def _held(m: Ints, bank: int) -> bool:
     """Return whether a refresh keeps a bank from new work."""
-    return bool(m[S_BLOCKED] or m[PC_BLOCK + m[BANK_PC + bank]] or m[BANK_BLOCK + bank])
+    return bool(m[PC_BLOCK + m[BANK_PC + bank]] or m[BANK_BLOCK + bank])
 
 
 @jitable
 def pick_access(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
     """Return the burst to read or write now, or -1 and set when to look again.
 
-    Bursts for which a row was opened come first, even while a refresh waits.
+    Bursts for which a row was opened come first, even while a refresh waits. Bursts are numbered
+    in the order of asking, so the oldest has the least number.
     """
-    best, soon = -1, FAR
+    best, soon = FAR, FAR
     for k in range(m[S_ACTIVES]):
         bank = m[ACTIVE_LIST + k]
         burst = m[BANK_ACTIVE + bank]
         start = access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE])
         if start > now:
             soon = min(soon, start)
-        elif older(q, burst, best):
-            best = burst
-    if best >= 0:
+        else:
+            best = min(best, burst)
+    if best == FAR and m[S_BLOCKED] == 0:
+        best, soon = _pick_hit(m, q, o, now, soon)
+    if best < FAR:
         return best
-    kind = m[S_MODE]
-    late = m[S_OLDEST]
+    m[S_COLUMN_NEXT] = up(e, soon)
+    return -1
+
+
+@jitable
+def _pick_hit(m: Ints, q: Ints, o: Options, now: int, soon: int) -> tuple[int, int]:
+    """Return the oldest hit that may start now, or FAR, and when one may start at the earliest."""
+    best, kind, late = FAR, m[S_MODE], m[S_OLDEST]
+    late_bank = -1 if late < 0 else q[late * Q_FIELDS + Q_BANK]
     for k in range(m[HIT_N + kind]):
         bank = m[HIT_LIST + kind * MAX_BANKS + k]
-        if blocked(m, bank):
-            continue
         burst = m[LIST_HIT + kind * MAX_BANKS + bank]
-        if late >= 0 and burst != late and q[late * Q_FIELDS + Q_BANK] == bank:
-            continue
-        start = access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE])
+        write = q[burst * Q_FIELDS + Q_WRITE] if o.bank_queue else kind
+        start = access_from(m, bank, write)
         if o.bank_queue and start > now:
             burst, start = _other_hit(m, q, bank, burst, start)
         if start > now:
             soon = min(soon, start)
-        elif older(q, burst, best):
+        elif burst < best and not _held(m, bank) and (bank != late_bank or burst == late):
             best = burst
-    if best < 0:
-        m[S_COLUMN_NEXT] = up(e, soon)
-    return best
+    return best, soon
 
 
 @jitable
@@ -113,47 +110,52 @@ def _other_hit(m: Ints, q: Ints, bank: int, burst: int, start: int) -> tuple[int
 @jitable
 def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
     """Return the burst whose bank gets ACT or PRE now, or -1 and set when to look again."""
-    best, soon = -1, FAR
-    kind = m[S_MODE]
+    best, soon, kind = FAR, FAR, m[S_MODE]
+    if m[S_BLOCKED]:
+        m[S_ROW_NEXT] = FAR
+        return -1
     for k in range(m[WORK_N + kind]):
         bank = m[WORK_LIST + kind * MAX_BANKS + k]
-        if m[BANK_ACTIVE + bank] >= 0 or blocked(m, bank):
+        closed = m[BANK_ROW + bank] < 0
+        start = m[BANK_ACT + bank] if closed else m[BANK_PRE + bank]
+        if start > now:
+            soon = min(soon, start)
             continue
         burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
-        if m[BANK_ROW + bank] < 0:
+        if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
+            continue
+        if closed:
             start = activate_from(m, e, bank)
         else:
             burst = _conflict(m, q, o, kind, bank, burst)
-            start = m[BANK_PRE + bank]
-            if burst < 0:
-                continue
         if start > now:
             soon = min(soon, start)
-        elif older(q, burst, best):
+        elif burst < best:
             best = burst
-    if best < 0:
-        m[S_ROW_NEXT] = soon
-    return best
+    if best < FAR:
+        return best
+    m[S_ROW_NEXT] = soon
+    return -1
 
 
 @jitable
 def _conflict(m: Ints, q: Ints, o: Options, kind: int, bank: int, head: int) -> int:
-    """Return the request that may close the open row of a bank, or -1; `head` is the oldest."""
+    """Return the request that may close the open row of a bank, or FAR; `head` is the oldest."""
     row, hit = m[BANK_ROW + bank], m[LIST_HIT + kind * MAX_BANKS + bank]
     if q[head * Q_FIELDS + Q_ROW] == row:
         if o.hold_hits or o.bank_queue:
-            return -1
+            return FAR
         while head >= 0 and q[head * Q_FIELDS + Q_ROW] == row:
             head = q[head * Q_FIELDS + Q_NEXT]
-        return head
+        return head if head >= 0 else FAR
     if hit < 0 or head == m[S_OLDEST]:
         return head
     if o.bank_queue:
-        return head if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit else -1
+        return head if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit else FAR
     if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit:
         return head
     waits = o.hold_hits and q[hit * Q_FIELDS + Q_ACCEPT] <= q[head * Q_FIELDS + Q_ACCEPT]
-    return -1 if waits else head
+    return FAR if waits else head
 
 
 @jitable

@@ -33,6 +33,7 @@ from sim.hardware.dram.state import (
     S_BANKS,
     S_BLOCKED,
     S_COLUMN_NEXT,
+    S_DUE,
     S_MAX_DEBT,
     S_PCS,
     S_REFRESH_NEXT,
@@ -42,15 +43,6 @@ from sim.hardware.dram.state import (
     Ints,
 )
 from sim.hardware.dram.timing import Edges
-
-
-@jitable
-def next_due(m: Ints) -> int:
-    """Return when the next refresh becomes due."""
-    due = FAR
-    for pc in range(m[S_PCS]):
-        due = min(due, m[PC_DUE + pc])
-    return due
 
 
 @jitable
@@ -68,6 +60,9 @@ def become_due(m: Ints, e: Edges, o: Options, now: int) -> None:
                 m[S_BLOCKED] = 1
             elif o.refresh == 1:
                 m[PC_BLOCK + pc] = 1
+    m[S_DUE] = FAR
+    for pc in range(m[S_PCS]):
+        m[S_DUE] = min(m[S_DUE], m[PC_DUE + pc])
 
 
 @jitable
