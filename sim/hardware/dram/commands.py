@@ -41,9 +41,7 @@ from sim.hardware.dram.state import (
     PC_FAW,
     PC_FAW_AT,
     PC_OPEN,
-    PC_RD,
     PC_REF,
-    PC_WR,
     Q_ACCEPT,
     Q_BANK,
     Q_FIELDS,
@@ -161,7 +159,6 @@ def access(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: i
     """Read or write a burst: RD, WR, or with auto-precharge if the closed-row policy says so."""
     at = burst * Q_FIELDS
     bank, write = q[at + Q_BANK], q[at + Q_WRITE]
-    pc = m[BANK_PC + bank]
     charge(m, q, e, now, burst)
     q[at + Q_ISSUE] = now
     m[S_DONE] += 1
@@ -206,44 +203,37 @@ def _leave(m: Ints, q: Ints, o: Options, bank: int, burst: int) -> None:
 
 @jitable
 def _column_delays(m: Ints, e: Edges, now: int, bank: int, write: int) -> None:
-    pc, group, stack = m[BANK_PC + bank], m[BANK_GROUP + bank], m[BANK_STACK + bank]
+    group, stack = m[BANK_GROUP + bank], m[BANK_STACK + bank]
+    first = m[BANK_PC + bank] * m[S_STACKS_PER_PC]
     if write:
         m[GROUP_WR + group] = now + e.ccd_l_wr
-        m[STACK_WR + stack] = now + e.ccd_s
-        m[PC_WR + pc] = now + e.ccd_s
         delay(m, GROUP_RD + group, now + e.wr_rd_l)
-        delay(m, PC_RD + pc, now + e.wr_rd_s)
         delay(m, BANK_PRE + bank, now + e.wr_pre)
-        return
-    m[GROUP_RD + group] = now + e.ccd_l
-    first = pc * m[S_STACKS_PER_PC]
+    else:
+        m[GROUP_RD + group] = now + e.ccd_l
+        delay(m, BANK_PRE + bank, now + e.rd_pre)
     for other in range(first, first + m[S_STACKS_PER_PC]):
-        m[STACK_RD + other] = now + (e.ccd_s if other == stack else e.ccd_r)
-    m[PC_RD + pc] = max(m[PC_RD + pc], now + e.ccd_s)
-    delay(m, PC_WR + pc, now + e.rd_wr)
-    delay(m, BANK_PRE + bank, now + e.rd_pre)
+        if write:
+            m[STACK_WR + other] = now + e.ccd_s
+            delay(m, STACK_RD + other, now + e.wr_rd_s)
+        else:
+            m[STACK_RD + other] = now + (e.ccd_s if other == stack else e.ccd_r)
+            delay(m, STACK_WR + other, now + e.rd_wr)
 
 
 @jitable
 def access_from(m: Ints, bank: int, write: int) -> int:
     """Return from when an open bank may be read or written."""
-    pc, group, stack = m[BANK_PC + bank], m[BANK_GROUP + bank], m[BANK_STACK + bank]
+    group, stack = m[BANK_GROUP + bank], m[BANK_STACK + bank]
     if write:
-        return max(
-            max(m[BANK_WR + bank], m[GROUP_WR + group]), max(m[STACK_WR + stack], m[PC_WR + pc])
-        )
-    return max(max(m[BANK_RD + bank], m[GROUP_RD + group]), max(m[STACK_RD + stack], m[PC_RD + pc]))
+        return max(m[BANK_WR + bank], max(m[GROUP_WR + group], m[STACK_WR + stack]))
+    return max(m[BANK_RD + bank], max(m[GROUP_RD + group], m[STACK_RD + stack]))
 
 
 @jitable
-def activate_from(m: Ints, e: Edges, bank: int) -> int:
-    """Return from when a closed bank may be activated, on an edge where ACT may start."""
-    pc = m[BANK_PC + bank]
-    window = m[PC_FAW + 4 * pc + m[PC_FAW_AT + pc]]
-    start = max(
-        max(m[BANK_ACT + bank], m[GROUP_ACT + m[BANK_GROUP + bank]]), max(m[PC_ACT + pc], window)
-    )
-    return up(e, start)
+def pc_activate_from(m: Ints, pc: int) -> int:
+    """Return from when a pseudo-channel may activate: tRRD_S and the window of four."""
+    return max(m[PC_ACT + pc], m[PC_FAW + 4 * pc + m[PC_FAW_AT + pc]])
 
 
 @jitable

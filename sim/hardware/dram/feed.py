@@ -23,6 +23,7 @@ from sim.hardware.dram.state import (
     Q_PREV,
     Q_ROW,
     Q_WRITE,
+    S_BANKS,
     S_BURSTS,
     S_COLUMN_NEXT,
     S_DRAIN,
@@ -37,8 +38,6 @@ from sim.hardware.dram.state import (
     S_WRITE_HEAD,
     S_WRITE_STAGED,
     S_WRITES,
-    WORK_LIST,
-    WORK_N,
     Ints,
 )
 
@@ -173,10 +172,9 @@ def choose_mode(m: Ints, q: Ints, o: Options, now: int) -> None:
 def _oldest(m: Ints, q: Ints, kind: int) -> int:
     """Return the oldest request of a queue, or -1."""
     best = -1
-    for k in range(m[WORK_N + kind]):
-        bank = m[WORK_LIST + kind * MAX_BANKS + k]
+    for bank in range(m[S_BANKS]):
         burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
-        if best < 0 or burst < best:
+        if burst >= 0 and (best < 0 or burst < best):
             best = burst
     return best
 

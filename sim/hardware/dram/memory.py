@@ -44,7 +44,9 @@ from sim.hardware.dram.state import (
     S_LOG_SIZE,
     S_OLDEST,
     S_PCS,
+    S_PER_STACK,
     S_REFRESH_NEXT,
+    S_STACKS,
     S_STACKS_PER_PC,
     SIZE,
     WORK_AT,
@@ -81,6 +83,8 @@ def fresh_memory(spec: DramSpec, options: Options, bursts: int, log_size: int) -
     m[S_DUE] = m[PC_DUE]
     m[S_BANKS], m[S_PCS] = o.banks, o.pseudo_channels
     m[S_STACKS_PER_PC] = o.stack_ids
+    m[S_STACKS] = o.pseudo_channels * o.stack_ids
+    m[S_PER_STACK] = o.bank_groups * o.banks_per_group
     m[S_OLDEST], m[S_REFRESH_NEXT] = -1, FAR
     m[S_BURSTS], m[S_LOG_SIZE] = bursts, log_size
     return m

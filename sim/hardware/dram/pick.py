@@ -1,6 +1,6 @@
 """FR-FCFS: of what may start now, the oldest; accesses before row commands."""
 
-from sim.hardware.dram.commands import access_from, activate_from, up
+from sim.hardware.dram.commands import access_from, pc_activate_from, up
 from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.controller import Options
 from sim.hardware.dram.state import (
@@ -8,18 +8,21 @@ from sim.hardware.dram.state import (
     BANK_ACT,
     BANK_ACTIVE,
     BANK_BLOCK,
+    BANK_GROUP,
     BANK_HITS,
     BANK_LAST,
     BANK_PC,
     BANK_PRE,
     BANK_ROW,
     FAR,
+    GROUP_ACT,
     HIT_LIST,
     HIT_N,
     LIST_HEAD,
     LIST_HIT,
     LIST_HITS,
     MAX_BANKS,
+    MAX_STACKS,
     PC_BLOCK,
     Q_ACCEPT,
     Q_BANK,
@@ -33,7 +36,12 @@ from sim.hardware.dram.state import (
     S_COLUMN_NEXT,
     S_MODE,
     S_OLDEST,
+    S_PER_STACK,
     S_ROW_NEXT,
+    S_STACKS,
+    S_STACKS_PER_PC,
+    STACK_RD,
+    STACK_WR,
     WORK_LIST,
     WORK_N,
     Ints,
@@ -76,17 +84,28 @@ def _pick_hit(m: Ints, q: Ints, o: Options, now: int, soon: int) -> tuple[int, i
     """Return the oldest hit that may start now, or FAR, and when one may start at the earliest."""
     best, kind, late = FAR, m[S_MODE], m[S_OLDEST]
     late_bank = -1 if late < 0 else q[late * Q_FIELDS + Q_BANK]
-    for k in range(m[HIT_N + kind]):
-        bank = m[HIT_LIST + kind * MAX_BANKS + k]
-        burst = m[LIST_HIT + kind * MAX_BANKS + bank]
-        write = q[burst * Q_FIELDS + Q_WRITE] if o.bank_queue else kind
-        start = access_from(m, bank, write)
-        if o.bank_queue and start > now:
-            burst, start = _other_hit(m, q, bank, burst, start)
-        if start > now:
-            soon = min(soon, start)
-        elif burst < best and not _held(m, bank) and (bank != late_bank or burst == late):
-            best = burst
+    for stack in range(m[S_STACKS]):
+        count = m[HIT_N + kind * MAX_STACKS + stack]
+        if count == 0:
+            continue
+        bus = m[STACK_WR + stack] if kind else m[STACK_RD + stack]
+        if o.bank_queue:
+            bus = min(bus, m[STACK_WR + stack])
+        if bus > now:
+            soon = min(soon, bus)
+            continue
+        first = HIT_LIST + kind * MAX_BANKS + stack * m[S_PER_STACK]
+        for k in range(first, first + count):
+            bank = m[k]
+            burst = m[LIST_HIT + kind * MAX_BANKS + bank]
+            write = q[burst * Q_FIELDS + Q_WRITE] if o.bank_queue else kind
+            start = access_from(m, bank, write)
+            if o.bank_queue and start > now:
+                burst, start = _other_hit(m, q, bank, burst, start)
+            if start > now:
+                soon = min(soon, start)
+            elif burst < best and not _held(m, bank) and (bank != late_bank or burst == late):
+                best = burst
     return best, soon
 
 
@@ -114,24 +133,27 @@ def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
     if m[S_BLOCKED]:
         m[S_ROW_NEXT] = FAR
         return -1
-    for k in range(m[WORK_N + kind]):
-        bank = m[WORK_LIST + kind * MAX_BANKS + k]
-        closed = m[BANK_ROW + bank] < 0
-        start = m[BANK_ACT + bank] if closed else m[BANK_PRE + bank]
-        if start > now:
-            soon = min(soon, start)
-            continue
-        burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
-        if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
-            continue
-        if closed:
-            start = activate_from(m, e, bank)
-        else:
-            burst = _conflict(m, q, o, kind, bank, burst)
-        if start > now:
-            soon = min(soon, start)
-        elif burst < best:
-            best = burst
+    for stack in range(m[S_STACKS]):
+        first = WORK_LIST + kind * MAX_BANKS + stack * m[S_PER_STACK]
+        pc_from = pc_activate_from(m, stack // m[S_STACKS_PER_PC])
+        for k in range(first, first + m[WORK_N + kind * MAX_STACKS + stack]):
+            bank = m[k]
+            closed = m[BANK_ROW + bank] < 0
+            start = max(m[BANK_ACT + bank], pc_from) if closed else m[BANK_PRE + bank]
+            if start > now:
+                soon = min(soon, start)
+                continue
+            burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
+            if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
+                continue
+            if closed:
+                start = up(e, max(start, m[GROUP_ACT + m[BANK_GROUP + bank]]))
+            else:
+                burst = _conflict(m, q, o, kind, bank, burst)
+            if start > now:
+                soon = min(soon, start)
+            elif burst < best:
+                best = burst
     if best < FAR:
         return best
     m[S_ROW_NEXT] = soon

@@ -3,6 +3,7 @@
 from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.state import (
     BANK_ROW,
+    BANK_STACK,
     HIT_AT,
     HIT_LIST,
     HIT_N,
@@ -12,10 +13,12 @@ from sim.hardware.dram.state import (
     LIST_HITS,
     LIST_TAIL,
     MAX_BANKS,
+    MAX_STACKS,
     Q_FIELDS,
     Q_NEXT,
     Q_PREV,
     Q_ROW,
+    S_PER_STACK,
     WORK_AT,
     WORK_LIST,
     WORK_N,
@@ -24,24 +27,29 @@ from sim.hardware.dram.state import (
 
 
 @jitable
-def set_insert(m: Ints, items: int, at: int, count: int, bank: int) -> None:
-    """Add a bank to the unordered set at `items` whose size is `m[count]`."""
-    if m[at + bank] < 0:
-        m[at + bank] = m[count]
-        m[items + m[count]] = bank
+def _insert(m: Ints, items: int, at: int, counts: int, kind: int, bank: int) -> None:
+    """Add a bank to the unordered set of its stack id."""
+    stack = m[BANK_STACK + bank]
+    base, count = kind * MAX_BANKS, counts + kind * MAX_STACKS + stack
+    if m[at + base + bank] < 0:
+        place = stack * m[S_PER_STACK] + m[count]
+        m[at + base + bank] = place
+        m[items + base + place] = bank
         m[count] += 1
 
 
 @jitable
-def set_remove(m: Ints, items: int, at: int, count: int, bank: int) -> None:
-    """Take a bank out of the unordered set at `items`."""
-    place = m[at + bank]
+def _discard(m: Ints, items: int, at: int, counts: int, kind: int, bank: int) -> None:
+    """Take a bank out of the unordered set of its stack id."""
+    stack = m[BANK_STACK + bank]
+    base, count = kind * MAX_BANKS, counts + kind * MAX_STACKS + stack
+    place = m[at + base + bank]
     if place >= 0:
         m[count] -= 1
-        last = m[items + m[count]]
-        m[items + place] = last
-        m[at + last] = place
-        m[at + bank] = -1
+        last = m[items + base + stack * m[S_PER_STACK] + m[count]]
+        m[items + base + place] = last
+        m[at + base + last] = place
+        m[at + base + bank] = -1
 
 
 @jitable
@@ -55,8 +63,7 @@ def append(m: Ints, q: Ints, kind: int, bank: int, burst: int) -> None:
         q[tail * Q_FIELDS + Q_NEXT] = burst
     else:
         m[LIST_HEAD + at] = burst
-        base = kind * MAX_BANKS
-        set_insert(m, WORK_LIST + base, WORK_AT + base, WORK_N + kind, bank)
+        _insert(m, WORK_LIST, WORK_AT, WORK_N, kind, bank)
     m[LIST_TAIL + at] = burst
     m[LIST_COUNT + at] += 1
     if m[BANK_ROW + bank] == q[burst * Q_FIELDS + Q_ROW]:
@@ -69,8 +76,7 @@ def _hit_found(m: Ints, kind: int, bank: int, burst: int) -> None:
     m[LIST_HITS + at] += 1
     if m[LIST_HIT + at] < 0:
         m[LIST_HIT + at] = burst
-        base = kind * MAX_BANKS
-        set_insert(m, HIT_LIST + base, HIT_AT + base, HIT_N + kind, bank)
+        _insert(m, HIT_LIST, HIT_AT, HIT_N, kind, bank)
 
 
 @jitable
@@ -88,15 +94,14 @@ def remove(m: Ints, q: Ints, kind: int, bank: int, burst: int) -> None:
     else:
         m[LIST_TAIL + at] = prev
     m[LIST_COUNT + at] -= 1
-    base = kind * MAX_BANKS
     if m[LIST_COUNT + at] == 0:
-        set_remove(m, WORK_LIST + base, WORK_AT + base, WORK_N + kind, bank)
+        _discard(m, WORK_LIST, WORK_AT, WORK_N, kind, bank)
     row = m[BANK_ROW + bank]
     if q[burst * Q_FIELDS + Q_ROW] == row:
         m[LIST_HITS + at] -= 1
         if m[LIST_HITS + at] == 0:
             m[LIST_HIT + at] = -1
-            set_remove(m, HIT_LIST + base, HIT_AT + base, HIT_N + kind, bank)
+            _discard(m, HIT_LIST, HIT_AT, HIT_N, kind, bank)
         elif m[LIST_HIT + at] == burst:
             while q[nxt * Q_FIELDS + Q_ROW] != row:
                 nxt = q[nxt * Q_FIELDS + Q_NEXT]
@@ -121,4 +126,4 @@ def row_closed(m: Ints, bank: int) -> None:
         base = kind * MAX_BANKS
         m[LIST_HIT + base + bank] = -1
         m[LIST_HITS + base + bank] = 0
-        set_remove(m, HIT_LIST + base, HIT_AT + base, HIT_N + kind, bank)
+        _discard(m, HIT_LIST, HIT_AT, HIT_N, kind, bank)
