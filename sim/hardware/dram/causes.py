@@ -18,6 +18,9 @@ from sim.hardware.dram.state import (
     BANK_WR,
     COLUMN,
     DATA,
+    E_BURST,
+    E_RD_WR,
+    E_WR_RD_L,
     FAW,
     IDLE,
     PC_CAUSE,
@@ -35,7 +38,6 @@ from sim.hardware.dram.state import (
     TURNAROUND,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
 @jitable
@@ -57,12 +59,12 @@ def _closing(m: Ints, bank: int) -> int:
 
 
 @jitable
-def charge(m: Ints, q: Ints, e: Edges, now: int, burst: int) -> None:
+def charge(m: Ints, q: Ints, now: int, burst: int) -> None:
     """Charge the gap before an access that starts at `now`, and its data."""
     bank, write = q[burst * Q_FIELDS + Q_BANK], q[burst * Q_FIELDS + Q_WRITE]
     pc = m[BANK_PC + bank]
     causes = PC_CAUSE + 8 * pc
-    cursor = m[PC_LAST + pc] + e.burst
+    cursor = m[PC_LAST + pc] + m[E_BURST]
     if now > cursor:
         if m[PC_REF_TO + pc] > cursor:
             cursor = _spend(m, causes + COLUMN, cursor, m[PC_REF_FROM + pc], now)
@@ -76,7 +78,7 @@ def charge(m: Ints, q: Ints, e: Edges, now: int, burst: int) -> None:
         if m[PC_LAST_WRITE + pc] != write:
             cursor = _spend(m, causes + TURNAROUND, cursor, m[PC_TURN + pc], now)
         _spend(m, causes + COLUMN, cursor, now, now)
-    m[causes + DATA] += e.burst
+    m[causes + DATA] += m[E_BURST]
     m[PC_LAST + pc] = now
     m[PC_LAST_WRITE + pc] = write
-    m[PC_TURN + pc] = now + (e.wr_rd_l if write else e.rd_wr)
+    m[PC_TURN + pc] = now + (m[E_WR_RD_L] if write else m[E_RD_WR])

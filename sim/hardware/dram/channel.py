@@ -110,7 +110,7 @@ def simulate(
     `compiled` picks the numba path (default: if the extra `fast` is there); results do not depend
     on it. Raises InvariantError if the scheduler gets stuck, which is a bug.
     """
-    edges, per_edge = spec.edges(), spec.organisation.clock_ps / spec.bus.edges_per_clock
+    per_edge = spec.organisation.clock_ps / spec.bus.edges_per_clock
     options = controller.options(per_edge)
     q = request_table(spec, address_map, stream)
     write = q[Q_WRITE::Q_FIELDS]
@@ -122,10 +122,10 @@ def simulate(
         np.zeros(max(1, log_size) * LOG_FIELDS, dtype=np.int64),
     ]
     if available() if compiled is None else compiled:
-        finished = _fast()(*arrays, edges, options)
+        finished = _fast()(*arrays)
     else:
         lists = [array.tolist() for array in arrays]
-        finished = run(*lists, edges, options)
+        finished = run(*lists)
         arrays = [np.array(values, dtype=np.int64) for values in lists]
     if not finished:
         raise InvariantError(f"DRAM scheduler stuck on {spec.name} with {controller}")

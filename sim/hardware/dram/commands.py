@@ -2,7 +2,6 @@
 
 from sim.hardware.dram.causes import charge
 from sim.hardware.dram.compiled import jitable
-from sim.hardware.dram.controller import Options
 from sim.hardware.dram.queues import remove, row_closed, row_opened
 from sim.hardware.dram.state import (
     ACT,
@@ -25,6 +24,30 @@ from sim.hardware.dram.state import (
     BANK_STACK,
     BANK_WANTED,
     BANK_WR,
+    E_ACT_LEN,
+    E_ACT_REF,
+    E_ACT_REF_OTHER,
+    E_CCD_L,
+    E_CCD_L_WR,
+    E_CCD_R,
+    E_CCD_S,
+    E_COLUMN_LEN,
+    E_FAW,
+    E_PER_CLOCK,
+    E_PRE_LEN,
+    E_RAS,
+    E_RC,
+    E_RCD_RD,
+    E_RCD_WR,
+    E_RD_PRE,
+    E_RD_WR,
+    E_RP,
+    E_RP_REF,
+    E_RRD_L,
+    E_RRD_S,
+    E_WR_PRE,
+    E_WR_RD_L,
+    E_WR_RD_S,
     GROUP_ACT,
     GROUP_RD,
     GROUP_WR,
@@ -36,6 +59,9 @@ from sim.hardware.dram.state import (
     LOG_ROW,
     LOG_TIME,
     MAX_BANKS,
+    O_BANK_QUEUE,
+    O_REFRESH,
+    O_ROW_POLICY,
     PC_ACT,
     PC_ACTIVE,
     PC_FAW,
@@ -68,7 +94,6 @@ from sim.hardware.dram.state import (
     WR,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
 @jitable
@@ -91,36 +116,36 @@ def delay(m: Ints, place: int, until: int) -> None:
 
 
 @jitable
-def activate(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: int) -> None:
+def activate(m: Ints, q: Ints, log: Ints, now: int, burst: int) -> None:
     """Open the row of `burst`; without bank queues it leaves its queue and waits in the bank."""
     bank, row = q[burst * Q_FIELDS + Q_BANK], q[burst * Q_FIELDS + Q_ROW]
-    kind = 0 if o.bank_queue else q[burst * Q_FIELDS + Q_WRITE]
+    kind = 0 if m[O_BANK_QUEUE] else q[burst * Q_FIELDS + Q_WRITE]
     pc = m[BANK_PC + bank]
     wanted = max(m[BANK_ACT + bank], q[burst * Q_FIELDS + Q_ACCEPT])
     m[BANK_WANTED + bank] = min(wanted, now)
-    if o.bank_queue == 0:
+    if m[O_BANK_QUEUE] == 0:
         remove(m, q, kind, bank, burst)
     m[BANK_ROW + bank] = row
     m[BANK_OPENED + bank] = now
     m[BANK_FRESH + bank] = 1
     m[BANK_HITS + bank] = 0
     m[BANK_LAST + bank] = now
-    m[BANK_RD + bank] = now + e.rcd_rd
-    m[BANK_WR + bank] = now + e.rcd_wr
-    m[BANK_PRE + bank] = now + e.ras
-    m[BANK_ACT + bank] = now + e.rc
-    m[BANK_REF + bank] = now + e.act_ref
-    delay(m, GROUP_ACT + m[BANK_GROUP + bank], now + e.rrd_l)
-    delay(m, PC_ACT + pc, now + e.rrd_s)
-    delay(m, PC_REF + pc, now + e.act_ref_other)
+    m[BANK_RD + bank] = now + m[E_RCD_RD]
+    m[BANK_WR + bank] = now + m[E_RCD_WR]
+    m[BANK_PRE + bank] = now + m[E_RAS]
+    m[BANK_ACT + bank] = now + m[E_RC]
+    m[BANK_REF + bank] = now + m[E_ACT_REF]
+    delay(m, GROUP_ACT + m[BANK_GROUP + bank], now + m[E_RRD_L])
+    delay(m, PC_ACT + pc, now + m[E_RRD_S])
+    delay(m, PC_REF + pc, now + m[E_ACT_REF_OTHER])
     ring = m[PC_FAW_AT + pc]
-    m[PC_FAW + 4 * pc + ring] = now + e.faw
+    m[PC_FAW + 4 * pc + ring] = now + m[E_FAW]
     m[PC_FAW_AT + pc] = (ring + 1) % 4
     m[PC_OPEN + pc] += 1
-    m[S_ROW_FREE] = now + e.act_len
+    m[S_ROW_FREE] = now + m[E_ACT_LEN]
     m[S_ACTS] += 1
     write_log(m, log, now, ACT, bank, row)
-    if o.bank_queue == 0:
+    if m[O_BANK_QUEUE] == 0:
         m[S_WRITES if kind else S_READS] -= 1
         m[S_FREED] = 1
         m[BANK_ACTIVE + bank] = burst
@@ -130,50 +155,50 @@ def activate(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst:
         m[PC_ACTIVE + pc] += 1
     row_opened(m, q, 0, bank)
     row_opened(m, q, 1, bank)
-    m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now + min(e.rcd_rd, e.rcd_wr))
+    m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now + min(m[E_RCD_RD], m[E_RCD_WR]))
 
 
 @jitable
-def close_row(m: Ints, e: Edges, at: int, bank: int) -> None:
+def close_row(m: Ints, at: int, bank: int) -> None:
     """Close a bank by a precharge that starts at `at`."""
     pc = m[BANK_PC + bank]
     m[BANK_OPEN + bank] += at - m[BANK_OPENED + bank]
     m[BANK_ROW + bank] = -1
     m[BANK_CONFLICTED + bank] = 0
     m[PC_OPEN + pc] -= 1
-    delay(m, BANK_ACT + bank, at + e.rp)
-    delay(m, BANK_REF + bank, at + e.rp_ref)
+    delay(m, BANK_ACT + bank, at + m[E_RP])
+    delay(m, BANK_REF + bank, at + m[E_RP_REF])
     row_closed(m, bank)
 
 
 @jitable
-def precharge(m: Ints, log: Ints, e: Edges, command: int, now: int, bank: int) -> None:
+def precharge(m: Ints, log: Ints, command: int, now: int, bank: int) -> None:
     """Close a bank with a command on the row bus."""
-    close_row(m, e, now, bank)
-    m[S_ROW_FREE] = now + e.pre_len
+    close_row(m, now, bank)
+    m[S_ROW_FREE] = now + m[E_PRE_LEN]
     write_log(m, log, now, command, bank, -1)
 
 
 @jitable
-def access(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: int) -> None:
+def access(m: Ints, q: Ints, log: Ints, now: int, burst: int) -> None:
     """Read or write a burst: RD, WR, or with auto-precharge if the closed-row policy says so."""
     at = burst * Q_FIELDS
     bank, write = q[at + Q_BANK], q[at + Q_WRITE]
-    charge(m, q, e, now, burst)
+    charge(m, q, now, burst)
     q[at + Q_ISSUE] = now
     m[S_DONE] += 1
-    _leave(m, q, o, bank, burst)
-    _column_delays(m, e, now, bank, write)
+    _leave(m, q, bank, burst)
+    _column_delays(m, now, bank, write)
     m[BANK_FRESH + bank] = 0
     m[BANK_HITS + bank] += 1
     m[BANK_LAST + bank] = now
-    m[S_COLUMN_NEXT] = now + e.column_len
-    if o.refresh:
+    m[S_COLUMN_NEXT] = now + m[E_COLUMN_LEN]
+    if m[O_REFRESH]:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], now + 1)
     command = WR if write else RD
     waiting = m[LIST_HITS + bank] + m[LIST_HITS + MAX_BANKS + bank]
-    if o.row_policy == 1 and waiting == 0:
-        close_row(m, e, m[BANK_PRE + bank], bank)
+    if m[O_ROW_POLICY] == 1 and waiting == 0:
+        close_row(m, m[BANK_PRE + bank], bank)
         command += 2
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_ACT + bank])
     elif m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] > waiting:
@@ -182,7 +207,7 @@ def access(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int, burst: i
 
 
 @jitable
-def _leave(m: Ints, q: Ints, o: Options, bank: int, burst: int) -> None:
+def _leave(m: Ints, q: Ints, bank: int, burst: int) -> None:
     """Take a served burst out of where it waited."""
     if m[BANK_ACTIVE + bank] == burst:
         m[S_ACTIVES] -= 1
@@ -191,7 +216,7 @@ def _leave(m: Ints, q: Ints, o: Options, bank: int, burst: int) -> None:
         m[BANK_ACTIVE_AT + last] = place
         m[BANK_ACTIVE + bank] = -1
         m[PC_ACTIVE + m[BANK_PC + bank]] -= 1
-    elif o.bank_queue:
+    elif m[O_BANK_QUEUE]:
         remove(m, q, 0, bank, burst)
         m[S_QUEUED] -= 1
     else:
@@ -202,23 +227,23 @@ def _leave(m: Ints, q: Ints, o: Options, bank: int, burst: int) -> None:
 
 
 @jitable
-def _column_delays(m: Ints, e: Edges, now: int, bank: int, write: int) -> None:
+def _column_delays(m: Ints, now: int, bank: int, write: int) -> None:
     group, stack = m[BANK_GROUP + bank], m[BANK_STACK + bank]
     first = m[BANK_PC + bank] * m[S_STACKS_PER_PC]
     if write:
-        m[GROUP_WR + group] = now + e.ccd_l_wr
-        delay(m, GROUP_RD + group, now + e.wr_rd_l)
-        delay(m, BANK_PRE + bank, now + e.wr_pre)
+        m[GROUP_WR + group] = now + m[E_CCD_L_WR]
+        delay(m, GROUP_RD + group, now + m[E_WR_RD_L])
+        delay(m, BANK_PRE + bank, now + m[E_WR_PRE])
     else:
-        m[GROUP_RD + group] = now + e.ccd_l
-        delay(m, BANK_PRE + bank, now + e.rd_pre)
+        m[GROUP_RD + group] = now + m[E_CCD_L]
+        delay(m, BANK_PRE + bank, now + m[E_RD_PRE])
     for other in range(first, first + m[S_STACKS_PER_PC]):
         if write:
-            m[STACK_WR + other] = now + e.ccd_s
-            delay(m, STACK_RD + other, now + e.wr_rd_s)
+            m[STACK_WR + other] = now + m[E_CCD_S]
+            delay(m, STACK_RD + other, now + m[E_WR_RD_S])
         else:
-            m[STACK_RD + other] = now + (e.ccd_s if other == stack else e.ccd_r)
-            delay(m, STACK_WR + other, now + e.rd_wr)
+            m[STACK_RD + other] = now + (m[E_CCD_S] if other == stack else m[E_CCD_R])
+            delay(m, STACK_WR + other, now + m[E_RD_WR])
 
 
 @jitable
@@ -237,7 +262,7 @@ def pc_activate_from(m: Ints, pc: int) -> int:
 
 
 @jitable
-def up(e: Edges, edge: int) -> int:
+def up(m: Ints, edge: int) -> int:
     """Return the first edge not before `edge` that begins a clock."""
-    low = e.per_clock - 1
+    low = m[E_PER_CLOCK] - 1
     return (edge + low) & ~low

@@ -2,7 +2,6 @@
 
 from sim.hardware.dram.commands import access_from
 from sim.hardware.dram.compiled import jitable
-from sim.hardware.dram.controller import Options
 from sim.hardware.dram.queues import append
 from sim.hardware.dram.state import (
     BANK_ACT,
@@ -15,6 +14,15 @@ from sim.hardware.dram.state import (
     LIST_COUNT,
     LIST_HEAD,
     MAX_BANKS,
+    O_AGE_BOUND,
+    O_BANK_QUEUE,
+    O_HOLD_HITS,
+    O_READ_QUEUE,
+    O_STAGING,
+    O_WRITE_HIGH,
+    O_WRITE_LOW,
+    O_WRITE_QUEUE,
+    O_WRITE_WHEN_IDLE,
     Q_ACCEPT,
     Q_ARRIVE,
     Q_BANK,
@@ -43,17 +51,17 @@ from sim.hardware.dram.state import (
 
 
 @jitable
-def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, o: Options, now: int) -> None:
+def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, now: int) -> None:
     """Accept what the queues have room for and stage what has arrived, in order."""
     moved = True
     while moved:
         moved = False
-        while m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < o.read_queue:
-            _accept(m, q, o, now, reads[m[S_READ_HEAD]], 0)
+        while m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < m[O_READ_QUEUE]:
+            _accept(m, q, now, reads[m[S_READ_HEAD]], 0)
             m[S_READ_HEAD] += 1
             m[S_READS] += 1
-        while m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < o.write_queue:
-            _accept(m, q, o, now, writes[m[S_WRITE_HEAD]], 1)
+        while m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < m[O_WRITE_QUEUE]:
+            _accept(m, q, now, writes[m[S_WRITE_HEAD]], 1)
             m[S_WRITE_HEAD] += 1
             m[S_WRITES] += 1
         while m[S_GENERATED] < m[S_BURSTS]:
@@ -63,7 +71,7 @@ def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, o: Options, now: int) -> N
             head, staged = (
                 (S_WRITE_HEAD, S_WRITE_STAGED) if q[at + Q_WRITE] else (S_READ_HEAD, S_READ_STAGED)
             )
-            if m[staged] - m[head] >= o.staging:
+            if m[staged] - m[head] >= m[O_STAGING]:
                 break
             m[staged] += 1
             m[S_GENERATED] += 1
@@ -71,10 +79,10 @@ def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, o: Options, now: int) -> N
 
 
 @jitable
-def staged(m: Ints, o: Options) -> bool:
+def staged(m: Ints) -> bool:
     """Return whether a staged request could be accepted now."""
-    return (m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < o.read_queue) or (
-        m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < o.write_queue
+    return (m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < m[O_READ_QUEUE]) or (
+        m[S_WRITE_HEAD] < m[S_WRITE_STAGED] and m[S_WRITES] < m[O_WRITE_QUEUE]
     )
 
 
@@ -89,10 +97,10 @@ def next_arrival(m: Ints, q: Ints, now: int) -> int:
 
 
 @jitable
-def _accept(m: Ints, q: Ints, o: Options, now: int, burst: int, write: int) -> None:
+def _accept(m: Ints, q: Ints, now: int, burst: int, write: int) -> None:
     q[burst * Q_FIELDS + Q_ACCEPT] = now
-    if o.bank_queue == 0:
-        enter(m, q, o, now, burst, write)
+    if m[O_BANK_QUEUE] == 0:
+        enter(m, q, now, burst, write)
         return
     tail = m[FRONT_TAIL + write]
     q[burst * Q_FIELDS + Q_NEXT] = -1
@@ -105,7 +113,7 @@ def _accept(m: Ints, q: Ints, o: Options, now: int, burst: int, write: int) -> N
 
 
 @jitable
-def enter(m: Ints, q: Ints, o: Options, now: int, burst: int, kind: int) -> None:
+def enter(m: Ints, q: Ints, now: int, burst: int, kind: int) -> None:
     """Let the scheduler see a burst, and say when it may act on it."""
     bank = q[burst * Q_FIELDS + Q_BANK]
     first = m[LIST_COUNT + kind * MAX_BANKS + bank] == 0
@@ -114,17 +122,17 @@ def enter(m: Ints, q: Ints, o: Options, now: int, burst: int, kind: int) -> None
     if row == q[burst * Q_FIELDS + Q_ROW]:
         soon = max(now, access_from(m, bank, q[burst * Q_FIELDS + Q_WRITE]))
         m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], soon)
-    elif (first or o.hold_hits == 0) and m[BANK_ACTIVE + bank] < 0:
+    elif (first or m[O_HOLD_HITS] == 0) and m[BANK_ACTIVE + bank] < 0:
         soon = m[BANK_ACT + bank] if row < 0 else m[BANK_PRE + bank]
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], max(now, soon))
 
 
 @jitable
-def pass_to_banks(m: Ints, q: Ints, o: Options, now: int) -> bool:
+def pass_to_banks(m: Ints, q: Ints, now: int) -> bool:
     """Let one request through to the queue of its bank; return whether one went."""
     kind = 1 if m[S_DRAIN] > 0 else 0
     burst = m[FRONT_HEAD + kind]
-    while burst >= 0 and m[LIST_COUNT + q[burst * Q_FIELDS + Q_BANK]] >= o.bank_queue:
+    while burst >= 0 and m[LIST_COUNT + q[burst * Q_FIELDS + Q_BANK]] >= m[O_BANK_QUEUE]:
         burst = q[burst * Q_FIELDS + Q_NEXT]
     if burst < 0:
         return False
@@ -141,27 +149,29 @@ def pass_to_banks(m: Ints, q: Ints, o: Options, now: int) -> bool:
         m[S_DRAIN] -= 1
     m[S_WRITES if kind else S_READS] -= 1
     m[S_QUEUED] += 1
-    enter(m, q, o, now, burst, 0)
+    enter(m, q, now, burst, 0)
     return True
 
 
 @jitable
-def choose_mode(m: Ints, q: Ints, o: Options, now: int) -> None:
+def choose_mode(m: Ints, q: Ints, now: int) -> None:
     """Decide whether reads or writes are served from now on."""
-    if o.bank_queue:
-        full = m[S_WRITES] >= o.write_high
-        idle = m[S_WRITES] >= o.write_when_idle and m[S_QUEUED] == 0
+    if m[O_BANK_QUEUE]:
+        full = m[S_WRITES] >= m[O_WRITE_HIGH]
+        idle = m[S_WRITES] >= m[O_WRITE_WHEN_IDLE] and m[S_QUEUED] == 0
         if m[S_DRAIN] == 0 and (full or idle):
             m[S_DRAIN] = m[S_WRITES]
         return
     mode = m[S_MODE]
     if mode == 0:
-        if m[S_WRITES] >= o.write_high or (m[S_READS] == 0 and m[S_WRITES] >= o.write_when_idle):
+        if m[S_WRITES] >= m[O_WRITE_HIGH] or (
+            m[S_READS] == 0 and m[S_WRITES] >= m[O_WRITE_WHEN_IDLE]
+        ):
             mode = 1
-    elif m[S_WRITES] < o.write_low and m[S_READS] > 0:
+    elif m[S_WRITES] < m[O_WRITE_LOW] and m[S_READS] > 0:
         mode = 0
-    if o.age_bound:
-        mode = _overdue(m, q, o, now, mode)
+    if m[O_AGE_BOUND]:
+        mode = _overdue(m, q, now, mode)
     if mode != m[S_MODE]:
         m[S_MODE] = mode
         m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now)
@@ -180,11 +190,11 @@ def _oldest(m: Ints, q: Ints, kind: int) -> int:
 
 
 @jitable
-def _overdue(m: Ints, q: Ints, o: Options, now: int, mode: int) -> int:
+def _overdue(m: Ints, q: Ints, now: int, mode: int) -> int:
     """Find the request beyond the age bound, if any, and return the mode that serves it."""
     read, write = _oldest(m, q, 0), _oldest(m, q, 1)
     late = -1
-    since = now - o.age_bound
+    since = now - m[O_AGE_BOUND]
     if read >= 0 and q[read * Q_FIELDS + Q_ACCEPT] <= since:
         late = read
     if (

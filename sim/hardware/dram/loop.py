@@ -7,15 +7,19 @@ before when it is useless to look.
 
 from sim.hardware.dram.commands import access, activate, precharge
 from sim.hardware.dram.compiled import jitable
-from sim.hardware.dram.controller import Options
 from sim.hardware.dram.feed import choose_mode, feed, next_arrival, pass_to_banks, staged
 from sim.hardware.dram.pick import pick_access, pick_row, pick_unused
 from sim.hardware.dram.refresh import become_due, refresh_step
 from sim.hardware.dram.state import (
     BANK_CONFLICTED,
     BANK_ROW,
+    E_ONE_BUS,
+    E_PER_CLOCK,
     FAR,
     FRONT_HEAD,
+    O_BANK_QUEUE,
+    O_REFRESH,
+    O_ROW_POLICY,
     PRE,
     Q_BANK,
     Q_FIELDS,
@@ -32,80 +36,79 @@ from sim.hardware.dram.state import (
     S_ROW_NEXT,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
-def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints, e: Edges, o: Options) -> bool:
+def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
     """Serve every burst of `q`; return False if the scheduler can never go on (a bug)."""
     now = m[S_EDGE]
     while m[S_DONE] < m[S_BURSTS]:
         m[S_EVENTS] += 1
         m[S_FREED] = 0
-        feed(m, q, reads, writes, o, now)
+        feed(m, q, reads, writes, now)
         if now >= m[S_DUE]:
-            become_due(m, e, o, now)
-        choose_mode(m, q, o, now)
+            become_due(m, now)
+        choose_mode(m, q, now)
         used = False
-        if now >= m[S_COLUMN_NEXT] and now & (e.per_clock - 1) == 0:
-            burst = pick_access(m, q, e, o, now)
+        if now >= m[S_COLUMN_NEXT] and now & (m[E_PER_CLOCK] - 1) == 0:
+            burst = pick_access(m, q, now)
             if burst >= 0:
-                access(m, q, log, e, o, now, burst)
-                used = e.one_bus == 1
+                access(m, q, log, now, burst)
+                used = m[E_ONE_BUS] == 1
         if now >= m[S_ROW_FREE] and not used:
-            _row_command(m, q, log, e, o, now)
-        now = _next_edge(m, q, e, o, now)
+            _row_command(m, q, log, now)
+        now = _next_edge(m, q, now)
         if now >= FAR:
             return m[S_DONE] == m[S_BURSTS]
     return True
 
 
 @jitable
-def _row_command(m: Ints, q: Ints, log: Ints, e: Edges, o: Options, now: int) -> None:
+def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
     """Start a command on the row bus, if one may: refresh, then requests, then unused rows."""
-    if o.refresh and now >= m[S_REFRESH_NEXT] and refresh_step(m, log, e, o, now):
-        _bus_taken(m, e, now)
+    if m[O_REFRESH] and now >= m[S_REFRESH_NEXT] and refresh_step(m, log, now):
+        _bus_taken(m, now)
         return
     if now < m[S_ROW_NEXT]:
         return
-    choose_mode(m, q, o, now)
-    burst = pick_row(m, q, e, o, now)
+    choose_mode(m, q, now)
+    burst = pick_row(m, q, now)
     if burst >= 0:
         bank = q[burst * Q_FIELDS + Q_BANK]
         if m[BANK_ROW + bank] < 0:
-            activate(m, q, log, e, o, now, burst)
+            activate(m, q, log, now, burst)
         else:
-            precharge(m, log, e, PRE, now, bank)
+            precharge(m, log, PRE, now, bank)
             m[BANK_CONFLICTED + bank] = 1
         m[S_ROW_NEXT] = m[S_ROW_FREE]
-        _bus_taken(m, e, now)
-    elif o.row_policy == 2:
-        bank, soon = pick_unused(m, o, now)
+        _bus_taken(m, now)
+    elif m[O_ROW_POLICY] == 2:
+        bank, soon = pick_unused(m, now)
         if bank >= 0:
-            precharge(m, log, e, PRE, now, bank)
+            precharge(m, log, PRE, now, bank)
             m[S_ROW_NEXT] = m[S_ROW_FREE]
-            _bus_taken(m, e, now)
+            _bus_taken(m, now)
         else:
             m[S_ROW_NEXT] = min(m[S_ROW_NEXT], soon)
 
 
 @jitable
-def _bus_taken(m: Ints, e: Edges, now: int) -> None:
+def _bus_taken(m: Ints, now: int) -> None:
     """Keep accesses off a bus that row commands share."""
-    if e.one_bus:
+    if m[E_ONE_BUS]:
         m[S_COLUMN_NEXT] = max(m[S_COLUMN_NEXT], m[S_ROW_FREE])
 
 
 @jitable
-def _next_edge(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
+def _next_edge(m: Ints, q: Ints, now: int) -> int:
     """Return the next edge at which something may happen."""
     row = max(min(m[S_ROW_NEXT], m[S_REFRESH_NEXT]), m[S_ROW_FREE])
     soon = min(min(m[S_COLUMN_NEXT], row), next_arrival(m, q, now))
     soon = min(soon, m[S_DUE])
-    if m[S_FREED] or staged(m, o):
+    if m[S_FREED] or staged(m):
         soon = now + 1
-    if o.bank_queue and m[FRONT_HEAD] + m[FRONT_HEAD + 1] > -2:
-        if (now + 1) & (e.per_clock - 1) == 0 and pass_to_banks(m, q, o, now + 1):
+    if m[O_BANK_QUEUE] and m[FRONT_HEAD] + m[FRONT_HEAD + 1] > -2:
+        if (now + 1) & (m[E_PER_CLOCK] - 1) == 0 and pass_to_banks(m, q, now + 1):
             soon = now + 1
         elif m[S_DRAIN] == 0:
-            choose_mode(m, q, o, now)
+            choose_mode(m, q, now)
     return max(soon, now + 1)

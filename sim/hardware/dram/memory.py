@@ -15,6 +15,7 @@ from sim.hardware.dram.state import (
     BANK_ROW,
     BANK_STACK,
     CAUSES,
+    EDGES,
     FAR,
     FRONT_HEAD,
     FRONT_TAIL,
@@ -27,6 +28,7 @@ from sim.hardware.dram.state import (
     MAX_GROUPS,
     MAX_PCS,
     MAX_STACKS,
+    OPTIONS,
     PC_CAUSE,
     PC_DUE,
     PC_LAST,
@@ -54,6 +56,7 @@ from sim.hardware.dram.state import (
 from sim.hardware.dram.timing import DramSpec
 
 Array = NDArray[np.int64]
+_BLOCK = 4096  # bursts at a time, so that temporary arrays stay in the cache
 
 
 def fresh_memory(spec: DramSpec, options: Options, bursts: int, log_size: int) -> Array:
@@ -68,6 +71,8 @@ def fresh_memory(spec: DramSpec, options: Options, bursts: int, log_size: int) -
     ):
         raise ValueError(f"{spec.name}: more banks than the scheduler has room for")
     m = np.zeros(SIZE, dtype=np.int64)
+    m[EDGES : EDGES + len(e)] = e
+    m[OPTIONS : OPTIONS + len(options)] = options
     bank = np.arange(o.banks)
     m[BANK_GROUP : BANK_GROUP + o.banks] = bank // o.banks_per_group
     m[BANK_STACK : BANK_STACK + o.banks] = bank // (o.banks_per_group * o.bank_groups)
@@ -94,14 +99,18 @@ def request_table(spec: DramSpec, address_map: DramMap, stream: Stream) -> Array
     """Return the table of bursts of a stream, `Q_FIELDS` numbers each."""
     o = spec.organisation
     per = max(1, stream.chunk_bytes // o.access_bytes)
-    first = stream.address // o.access_bytes
-    bursts = (first[:, None] + np.arange(per)).ravel()
-    places = address_map.places(bursts, o)
-    q = np.zeros((len(bursts), Q_FIELDS), dtype=np.int64)
-    q[:, Q_BANK], q[:, Q_ROW] = places.bank, places.row
-    q[:, Q_WRITE] = np.repeat(stream.write, per)
-    q[:, Q_ARRIVE] = np.repeat(arrival_edges(spec, stream), per)
-    q[:, Q_ACCEPT] = q[:, Q_ISSUE] = -1
+    offsets = np.arange(per)
+    first, arrive = stream.address // o.access_bytes, arrival_edges(spec, stream)
+    q = np.empty((len(first), per, Q_FIELDS), dtype=np.int64)
+    q[:, :, Q_ACCEPT] = q[:, :, Q_ISSUE] = -1
+    step = max(1, _BLOCK // per)
+    for at in range(0, len(first), step):
+        block = slice(at, at + step)
+        part = q[block]
+        places = address_map.places((first[block, None] + offsets), o)
+        part[:, :, Q_BANK], part[:, :, Q_ROW] = places.bank, places.row
+        part[:, :, Q_WRITE] = stream.write[block, None]
+        part[:, :, Q_ARRIVE] = arrive[block, None]
     return q.ravel()
 
 

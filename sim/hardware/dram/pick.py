@@ -2,7 +2,6 @@
 
 from sim.hardware.dram.commands import access_from, pc_activate_from, up
 from sim.hardware.dram.compiled import jitable
-from sim.hardware.dram.controller import Options
 from sim.hardware.dram.state import (
     ACTIVE_LIST,
     BANK_ACT,
@@ -23,6 +22,10 @@ from sim.hardware.dram.state import (
     LIST_HITS,
     MAX_BANKS,
     MAX_STACKS,
+    O_BANK_QUEUE,
+    O_HIT_LIMIT,
+    O_HOLD_HITS,
+    O_ROW_TIMEOUT,
     PC_BLOCK,
     Q_ACCEPT,
     Q_BANK,
@@ -46,7 +49,6 @@ from sim.hardware.dram.state import (
     WORK_N,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
 @jitable
@@ -56,7 +58,7 @@ def _held(m: Ints, bank: int) -> bool:
 
 
 @jitable
-def pick_access(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
+def pick_access(m: Ints, q: Ints, now: int) -> int:
     """Return the burst to read or write now, or -1 and set when to look again.
 
     Bursts for which a row was opened come first, even while a refresh waits. Bursts are numbered
@@ -72,15 +74,15 @@ def pick_access(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
         else:
             best = min(best, burst)
     if best == FAR and m[S_BLOCKED] == 0:
-        best, soon = _pick_hit(m, q, o, now, soon)
+        best, soon = _pick_hit(m, q, now, soon)
     if best < FAR:
         return best
-    m[S_COLUMN_NEXT] = up(e, soon)
+    m[S_COLUMN_NEXT] = up(m, soon)
     return -1
 
 
 @jitable
-def _pick_hit(m: Ints, q: Ints, o: Options, now: int, soon: int) -> tuple[int, int]:
+def _pick_hit(m: Ints, q: Ints, now: int, soon: int) -> tuple[int, int]:
     """Return the oldest hit that may start now, or FAR, and when one may start at the earliest."""
     best, kind, late = FAR, m[S_MODE], m[S_OLDEST]
     late_bank = -1 if late < 0 else q[late * Q_FIELDS + Q_BANK]
@@ -89,7 +91,7 @@ def _pick_hit(m: Ints, q: Ints, o: Options, now: int, soon: int) -> tuple[int, i
         if count == 0:
             continue
         bus = m[STACK_WR + stack] if kind else m[STACK_RD + stack]
-        if o.bank_queue:
+        if m[O_BANK_QUEUE]:
             bus = min(bus, m[STACK_WR + stack])
         if bus > now:
             soon = min(soon, bus)
@@ -98,9 +100,9 @@ def _pick_hit(m: Ints, q: Ints, o: Options, now: int, soon: int) -> tuple[int, i
         for k in range(first, first + count):
             bank = m[k]
             burst = m[LIST_HIT + kind * MAX_BANKS + bank]
-            write = q[burst * Q_FIELDS + Q_WRITE] if o.bank_queue else kind
+            write = q[burst * Q_FIELDS + Q_WRITE] if m[O_BANK_QUEUE] else kind
             start = access_from(m, bank, write)
-            if o.bank_queue and start > now:
+            if m[O_BANK_QUEUE] and start > now:
                 burst, start = _other_hit(m, q, bank, burst, start)
             if start > now:
                 soon = min(soon, start)
@@ -127,7 +129,7 @@ def _other_hit(m: Ints, q: Ints, bank: int, burst: int, start: int) -> tuple[int
 
 
 @jitable
-def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
+def pick_row(m: Ints, q: Ints, now: int) -> int:
     """Return the burst whose bank gets ACT or PRE now, or -1 and set when to look again."""
     best, soon, kind = FAR, FAR, m[S_MODE]
     if m[S_BLOCKED]:
@@ -147,9 +149,9 @@ def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
             if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
                 continue
             if closed:
-                start = up(e, max(start, m[GROUP_ACT + m[BANK_GROUP + bank]]))
+                start = up(m, max(start, m[GROUP_ACT + m[BANK_GROUP + bank]]))
             else:
-                burst = _conflict(m, q, o, kind, bank, burst)
+                burst = _conflict(m, q, kind, bank, burst)
             if start > now:
                 soon = min(soon, start)
             elif burst < best:
@@ -161,27 +163,27 @@ def pick_row(m: Ints, q: Ints, e: Edges, o: Options, now: int) -> int:
 
 
 @jitable
-def _conflict(m: Ints, q: Ints, o: Options, kind: int, bank: int, head: int) -> int:
+def _conflict(m: Ints, q: Ints, kind: int, bank: int, head: int) -> int:
     """Return the request that may close the open row of a bank, or FAR; `head` is the oldest."""
     row, hit = m[BANK_ROW + bank], m[LIST_HIT + kind * MAX_BANKS + bank]
     if q[head * Q_FIELDS + Q_ROW] == row:
-        if o.hold_hits or o.bank_queue:
+        if m[O_HOLD_HITS] or m[O_BANK_QUEUE]:
             return FAR
         while head >= 0 and q[head * Q_FIELDS + Q_ROW] == row:
             head = q[head * Q_FIELDS + Q_NEXT]
         return head if head >= 0 else FAR
     if hit < 0 or head == m[S_OLDEST]:
         return head
-    if o.bank_queue:
-        return head if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit else FAR
-    if o.hit_limit and m[BANK_HITS + bank] >= o.hit_limit:
+    if m[O_BANK_QUEUE]:
+        return head if m[O_HIT_LIMIT] and m[BANK_HITS + bank] >= m[O_HIT_LIMIT] else FAR
+    if m[O_HIT_LIMIT] and m[BANK_HITS + bank] >= m[O_HIT_LIMIT]:
         return head
-    waits = o.hold_hits and q[hit * Q_FIELDS + Q_ACCEPT] <= q[head * Q_FIELDS + Q_ACCEPT]
+    waits = m[O_HOLD_HITS] and q[hit * Q_FIELDS + Q_ACCEPT] <= q[head * Q_FIELDS + Q_ACCEPT]
     return FAR if waits else head
 
 
 @jitable
-def pick_unused(m: Ints, o: Options, now: int) -> tuple[int, int]:
+def pick_unused(m: Ints, now: int) -> tuple[int, int]:
     """Return a bank whose row the adaptive policy closes now, or -1; and when to look again."""
     soon = FAR
     for bank in range(m[S_BANKS]):
@@ -189,7 +191,7 @@ def pick_unused(m: Ints, o: Options, now: int) -> tuple[int, int]:
             continue
         if m[LIST_HITS + bank] + m[LIST_HITS + MAX_BANKS + bank] > 0:
             continue
-        start = max(m[BANK_PRE + bank], m[BANK_LAST + bank] + o.row_timeout)
+        start = max(m[BANK_PRE + bank], m[BANK_LAST + bank] + m[O_ROW_TIMEOUT])
         if start <= now:
             return bank, now
         soon = min(soon, start)

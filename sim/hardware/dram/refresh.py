@@ -2,7 +2,6 @@
 
 from sim.hardware.dram.commands import close_row, delay, precharge, up, write_log
 from sim.hardware.dram.compiled import jitable
-from sim.hardware.dram.controller import Options
 from sim.hardware.dram.state import (
     BANK_ACT,
     BANK_ACTIVE,
@@ -12,9 +11,20 @@ from sim.hardware.dram.state import (
     BANK_PRE,
     BANK_REF,
     BANK_ROW,
+    E_PRE_LEN,
+    E_REFI,
+    E_REFI_PB,
+    E_RFC_ACT,
+    E_RFC_PB_ACT,
+    E_RFC_REF,
+    E_RREFD,
+    E_RREFD_ACT,
     FAR,
     LIST_COUNT,
     MAX_BANKS,
+    O_MAX_DEBT,
+    O_REFRESH,
+    O_STALL_CHANNEL,
     PC_ACT,
     PC_ACTIVE,
     PC_BLOCK,
@@ -42,23 +52,22 @@ from sim.hardware.dram.state import (
     S_ROW_NEXT,
     Ints,
 )
-from sim.hardware.dram.timing import Edges
 
 
 @jitable
-def become_due(m: Ints, e: Edges, o: Options, now: int) -> None:
+def become_due(m: Ints, now: int) -> None:
     """Count the refreshes that are due by now; an all-bank refresh stops new work at once."""
     for pc in range(m[S_PCS]):
         while m[PC_DUE + pc] <= now:
-            if o.refresh == 1 and m[PC_DEBT + pc] == 0:
+            if m[O_REFRESH] == 1 and m[PC_DEBT + pc] == 0:
                 m[PC_REF_FROM + pc] = m[PC_DUE + pc]
             m[PC_DEBT + pc] += 1
             m[S_MAX_DEBT] = max(m[S_MAX_DEBT], m[PC_DEBT + pc])
             m[S_REFRESH_NEXT] = now
-            m[PC_DUE + pc] += e.refi if o.refresh == 1 else e.refi_pb
-            if o.refresh == 1 and o.stall_channel:
+            m[PC_DUE + pc] += m[E_REFI] if m[O_REFRESH] == 1 else m[E_REFI_PB]
+            if m[O_REFRESH] == 1 and m[O_STALL_CHANNEL]:
                 m[S_BLOCKED] = 1
-            elif o.refresh == 1:
+            elif m[O_REFRESH] == 1:
                 m[PC_BLOCK + pc] = 1
     m[S_DUE] = FAR
     for pc in range(m[S_PCS]):
@@ -66,28 +75,28 @@ def become_due(m: Ints, e: Edges, o: Options, now: int) -> None:
 
 
 @jitable
-def refresh_step(m: Ints, log: Ints, e: Edges, o: Options, now: int) -> bool:
+def refresh_step(m: Ints, log: Ints, now: int) -> bool:
     """Issue one command for a due refresh, if one may start; else set when to look again."""
     m[S_REFRESH_NEXT] = FAR
     for pc in range(m[S_PCS]):
         if m[PC_DEBT + pc] == 0:
             continue
-        if o.refresh == 1:
-            issued = _all_bank(m, log, e, o, now, pc)
+        if m[O_REFRESH] == 1:
+            issued = _all_bank(m, log, now, pc)
         else:
-            issued = _per_bank(m, log, e, o, now, pc)
+            issued = _per_bank(m, log, now, pc)
         if issued:
             m[S_REFRESH_NEXT] = now + 1
             m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now + 1)
             m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now + 1)
             return True
-        if o.stall_channel and o.refresh == 1:
+        if m[O_STALL_CHANNEL] and m[O_REFRESH] == 1:
             break
     return False
 
 
 @jitable
-def _all_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bool:
+def _all_bank(m: Ints, log: Ints, now: int, pc: int) -> bool:
     if m[PC_ACTIVE + pc]:
         return False
     per_pc = m[S_BANKS] // m[S_PCS]
@@ -99,22 +108,22 @@ def _all_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bo
         elif m[BANK_ROW + bank] >= 0:
             start = max(start, m[BANK_PRE + bank])
     if m[PC_OPEN + pc] == 0:
-        start = up(e, start)
+        start = up(m, start)
     if start > now:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], start)
         return False
     if m[PC_OPEN + pc]:
         for bank in range(first, first + per_pc):
             if m[BANK_ROW + bank] >= 0:
-                close_row(m, e, now, bank)
-        m[S_ROW_FREE] = now + e.pre_len
+                close_row(m, now, bank)
+        m[S_ROW_FREE] = now + m[E_PRE_LEN]
         write_log(m, log, now, PRE_ALL, first, -1)
         return True
     for bank in range(first, first + per_pc):
-        delay(m, BANK_ACT + bank, now + e.rfc_act)
-        m[BANK_REF + bank] = now + e.rfc_ref
-    m[PC_REF_TO + pc] = now + e.rfc_act
-    _issued(m, log, e, now, pc, REF_ALL, first)
+        delay(m, BANK_ACT + bank, now + m[E_RFC_ACT])
+        m[BANK_REF + bank] = now + m[E_RFC_REF]
+    m[PC_REF_TO + pc] = now + m[E_RFC_ACT]
+    _issued(m, log, now, pc, REF_ALL, first)
     m[PC_BLOCK + pc] = 0
     waiting = 0
     for other in range(m[S_PCS]):
@@ -125,17 +134,17 @@ def _all_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bo
 
 
 @jitable
-def _issued(m: Ints, log: Ints, e: Edges, now: int, pc: int, command: int, bank: int) -> None:
+def _issued(m: Ints, log: Ints, now: int, pc: int, command: int, bank: int) -> None:
     m[PC_DEBT + pc] -= 1
     m[S_REFRESHES] += 1
-    m[S_ROW_FREE] = now + e.pre_len
+    m[S_ROW_FREE] = now + m[E_PRE_LEN]
     write_log(m, log, now, command, bank, -1)
 
 
 @jitable
-def _per_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bool:
+def _per_bank(m: Ints, log: Ints, now: int, pc: int) -> bool:
     if m[PC_TARGET + pc] < 0:
-        bank = _target(m, o, pc)
+        bank = _target(m, pc)
         if bank < 0:
             return False
         m[PC_TARGET + pc] = bank
@@ -146,17 +155,17 @@ def _per_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bo
     is_open = m[BANK_ROW + bank] >= 0
     start = m[BANK_PRE + bank]
     if not is_open:
-        start = up(e, max(m[BANK_REF + bank], m[PC_REF + pc]))
+        start = up(m, max(m[BANK_REF + bank], m[PC_REF + pc]))
     if start > now:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], start)
         return False
     if is_open:
-        precharge(m, log, e, PRE, now, bank)
+        precharge(m, log, PRE, now, bank)
         return True
-    delay(m, BANK_ACT + bank, now + e.rfc_pb_act)
-    m[BANK_REF + bank] = now + e.rfc_pb_act
-    m[PC_REF + pc] = now + e.rrefd
-    delay(m, PC_ACT + pc, now + e.rrefd_act)
+    delay(m, BANK_ACT + bank, now + m[E_RFC_PB_ACT])
+    m[BANK_REF + bank] = now + m[E_RFC_PB_ACT]
+    m[PC_REF + pc] = now + m[E_RREFD]
+    delay(m, PC_ACT + pc, now + m[E_RREFD_ACT])
     m[BANK_CONFLICTED + bank] = 2
     m[PC_TARGET + pc] = -1
     m[BANK_BLOCK + bank] = 0
@@ -166,12 +175,12 @@ def _per_bank(m: Ints, log: Ints, e: Edges, o: Options, now: int, pc: int) -> bo
         m[PC_ROUND + pc] = 0
         for other in range(pc * m[S_BANKS] // m[S_PCS], (pc + 1) * m[S_BANKS] // m[S_PCS]):
             m[BANK_DONE + other] = 0
-    _issued(m, log, e, now, pc, REF_BANK, bank)
+    _issued(m, log, now, pc, REF_BANK, bank)
     return True
 
 
 @jitable
-def _target(m: Ints, o: Options, pc: int) -> int:
+def _target(m: Ints, pc: int) -> int:
     """Return the bank to refresh next, or -1 to wait for one without requests (`hidden`)."""
     per_pc = m[S_BANKS] // m[S_PCS]
     first = -1
@@ -181,7 +190,7 @@ def _target(m: Ints, o: Options, pc: int) -> int:
         if first < 0:
             first = bank
         idle = m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] == 0
-        if o.refresh == 3 and idle and m[BANK_ACTIVE + bank] < 0:
+        if m[O_REFRESH] == 3 and idle and m[BANK_ACTIVE + bank] < 0:
             return bank
-    insist = o.refresh == 2 or m[PC_DEBT + pc] >= o.max_debt
+    insist = m[O_REFRESH] == 2 or m[PC_DEBT + pc] >= m[O_MAX_DEBT]
     return first if insist else -1
