@@ -33,6 +33,7 @@ from sim.hardware.dram.state import (
     E_CCD_S,
     E_COLUMN_LEN,
     E_FAW,
+    E_ONE_BUS,
     E_PER_CLOCK,
     E_PRE_LEN,
     E_RAS,
@@ -193,6 +194,8 @@ def access(m: Ints, q: Ints, log: Ints, now: int, burst: int) -> None:
     m[BANK_HITS + bank] += 1
     m[BANK_LAST + bank] = now
     m[S_COLUMN_NEXT] = now + m[E_COLUMN_LEN]
+    if m[E_ONE_BUS]:
+        m[S_ROW_FREE] = now + m[E_COLUMN_LEN]
     if m[O_REFRESH]:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], now + 1)
     command = WR if write else RD

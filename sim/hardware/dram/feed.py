@@ -154,19 +154,23 @@ def pass_to_banks(m: Ints, q: Ints, now: int) -> bool:
 
 
 @jitable
+def _idle_writes(m: Ints) -> int:
+    """Return how many writes are served when no read waits; the last ones always are."""
+    return m[O_WRITE_WHEN_IDLE] if m[S_GENERATED] < m[S_BURSTS] else 1
+
+
+@jitable
 def choose_mode(m: Ints, q: Ints, now: int) -> None:
     """Decide whether reads or writes are served from now on."""
     if m[O_BANK_QUEUE]:
         full = m[S_WRITES] >= m[O_WRITE_HIGH]
-        idle = m[S_WRITES] >= m[O_WRITE_WHEN_IDLE] and m[S_QUEUED] == 0
+        idle = m[S_WRITES] >= _idle_writes(m) and m[S_QUEUED] == 0
         if m[S_DRAIN] == 0 and (full or idle):
             m[S_DRAIN] = m[S_WRITES]
         return
     mode = m[S_MODE]
     if mode == 0:
-        if m[S_WRITES] >= m[O_WRITE_HIGH] or (
-            m[S_READS] == 0 and m[S_WRITES] >= m[O_WRITE_WHEN_IDLE]
-        ):
+        if m[S_WRITES] >= m[O_WRITE_HIGH] or (m[S_READS] == 0 and m[S_WRITES] >= _idle_writes(m)):
             mode = 1
     elif m[S_WRITES] < m[O_WRITE_LOW] and m[S_READS] > 0:
         mode = 0

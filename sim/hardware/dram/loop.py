@@ -5,6 +5,8 @@ at which nothing can happen are not visited: `S_COLUMN_NEXT`, `S_ROW_NEXT` and `
 before when it is useless to look.
 """
 
+from typing import Final
+
 from sim.hardware.dram.commands import access, activate, precharge
 from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.feed import choose_mode, feed, next_arrival, pass_to_banks, staged
@@ -37,27 +39,30 @@ from sim.hardware.dram.state import (
     Ints,
 )
 
+# Edges in a row without an access after which the scheduler must have a bug.
+STUCK: Final = 1_000_000
+
 
 def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
     """Serve every burst of `q`; return False if the scheduler can never go on (a bug)."""
-    now = m[S_EDGE]
+    now, idle = m[S_EDGE], 0
     while m[S_DONE] < m[S_BURSTS]:
         m[S_EVENTS] += 1
         m[S_FREED] = 0
+        done = m[S_DONE]
         feed(m, q, reads, writes, now)
         if now >= m[S_DUE]:
             become_due(m, now)
         choose_mode(m, q, now)
-        used = False
-        if now >= m[S_COLUMN_NEXT] and now & (m[E_PER_CLOCK] - 1) == 0:
+        if now >= _column_from(m) and now & (m[E_PER_CLOCK] - 1) == 0:
             burst = pick_access(m, q, now)
             if burst >= 0:
                 access(m, q, log, now, burst)
-                used = m[E_ONE_BUS] == 1
-        if now >= m[S_ROW_FREE] and not used:
+        if now >= m[S_ROW_FREE]:
             _row_command(m, q, log, now)
         now = _next_edge(m, q, now)
-        if now >= FAR:
+        idle = 0 if m[S_DONE] > done else idle + 1
+        if now >= FAR or idle > STUCK:
             return m[S_DONE] == m[S_BURSTS]
     return True
 
@@ -66,7 +71,6 @@ def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
 def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
     """Start a command on the row bus, if one may: refresh, then requests, then unused rows."""
     if m[O_REFRESH] and now >= m[S_REFRESH_NEXT] and refresh_step(m, log, now):
-        _bus_taken(m, now)
         return
     if now < m[S_ROW_NEXT]:
         return
@@ -80,29 +84,26 @@ def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
             precharge(m, log, PRE, now, bank)
             m[BANK_CONFLICTED + bank] = 1
         m[S_ROW_NEXT] = m[S_ROW_FREE]
-        _bus_taken(m, now)
     elif m[O_ROW_POLICY] == 2:
         bank, soon = pick_unused(m, now)
         if bank >= 0:
             precharge(m, log, PRE, now, bank)
             m[S_ROW_NEXT] = m[S_ROW_FREE]
-            _bus_taken(m, now)
         else:
             m[S_ROW_NEXT] = min(m[S_ROW_NEXT], soon)
 
 
 @jitable
-def _bus_taken(m: Ints, now: int) -> None:
-    """Keep accesses off a bus that row commands share."""
-    if m[E_ONE_BUS]:
-        m[S_COLUMN_NEXT] = max(m[S_COLUMN_NEXT], m[S_ROW_FREE])
+def _column_from(m: Ints) -> int:
+    """Return from when an access may start as far as is known; row commands may share its bus."""
+    return max(m[S_COLUMN_NEXT], m[S_ROW_FREE]) if m[E_ONE_BUS] else m[S_COLUMN_NEXT]
 
 
 @jitable
 def _next_edge(m: Ints, q: Ints, now: int) -> int:
     """Return the next edge at which something may happen."""
     row = max(min(m[S_ROW_NEXT], m[S_REFRESH_NEXT]), m[S_ROW_FREE])
-    soon = min(min(m[S_COLUMN_NEXT], row), next_arrival(m, q, now))
+    soon = min(min(_column_from(m), row), next_arrival(m, q, now))
     soon = min(soon, m[S_DUE])
     if m[S_FREED] or staged(m):
         soon = now + 1

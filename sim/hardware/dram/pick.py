@@ -149,7 +149,7 @@ def pick_row(m: Ints, q: Ints, now: int) -> int:
             if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
                 continue
             if closed:
-                start = up(m, max(start, m[GROUP_ACT + m[BANK_GROUP + bank]]))
+                start = up(m, max(now, m[GROUP_ACT + m[BANK_GROUP + bank]]))
             else:
                 burst = _conflict(m, q, kind, bank, burst)
             if start > now:
