@@ -63,6 +63,7 @@ from sim.hardware.dram.state import (
     O_BANK_QUEUE,
     O_REFRESH,
     O_ROW_POLICY,
+    O_ROW_TIMEOUT,
     PC_ACT,
     PC_ACTIVE,
     PC_FAW,
@@ -206,6 +207,8 @@ def access(m: Ints, q: Ints, log: Ints, now: int, burst: int) -> None:
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_ACT + bank])
     elif m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] > waiting:
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_PRE + bank])
+    elif m[O_ROW_POLICY] == 2:
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now + m[O_ROW_TIMEOUT])
     write_log(m, log, now, command, bank, burst)
 
 

@@ -172,7 +172,7 @@ def choose_mode(m: Ints, q: Ints, now: int) -> None:
     if mode == 0:
         if m[S_WRITES] >= m[O_WRITE_HIGH] or (m[S_READS] == 0 and m[S_WRITES] >= _idle_writes(m)):
             mode = 1
-    elif m[S_WRITES] < m[O_WRITE_LOW] and m[S_READS] > 0:
+    elif m[S_WRITES] < max(1, m[O_WRITE_LOW]) and m[S_READS] > 0:
         mode = 0
     if m[O_AGE_BOUND]:
         mode = _overdue(m, q, now, mode)

@@ -108,8 +108,10 @@ def _next_edge(m: Ints, q: Ints, now: int) -> int:
     if m[S_FREED] or staged(m):
         soon = now + 1
     if m[O_BANK_QUEUE] and m[FRONT_HEAD] + m[FRONT_HEAD + 1] > -2:
-        if (now + 1) & (m[E_PER_CLOCK] - 1) == 0 and pass_to_banks(m, q, now + 1):
+        if (now + 1) & (m[E_PER_CLOCK] - 1):
             soon = now + 1
-        elif m[S_DRAIN] == 0:
+        else:
             choose_mode(m, q, now)
+            if pass_to_banks(m, q, now + 1):
+                soon = now + 1
     return max(soon, now + 1)

@@ -155,7 +155,7 @@ def _per_bank(m: Ints, log: Ints, now: int, pc: int) -> bool:
     is_open = m[BANK_ROW + bank] >= 0
     start = m[BANK_PRE + bank]
     if not is_open:
-        start = up(m, max(m[BANK_REF + bank], m[PC_REF + pc]))
+        start = up(m, max(now, max(m[BANK_REF + bank], m[PC_REF + pc])))
     if start > now:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], start)
         return False
