@@ -26,6 +26,18 @@ from sim.hardware.dram.patterns import Pattern, PatternName, make_stream
 from sim.hardware.dram.timing import DramSpec, load_dram
 
 NEW_COLUMNS: Final = ("predicted_fraction", "predicted_latency_ns", "cpu_s_per_GB")
+NEEDED_COLUMNS: Final = (
+    "experiment",
+    "config",
+    "mapping",
+    "pattern",
+    "n_streams",
+    "chunk_bytes",
+    "read_frac",
+    "offered_load",
+    "bandwidth_fraction",
+    "mean_latency_ns",
+)
 DEFAULT_MIB: Final = 2.0
 SATURATED: Final = 0.02  # an open loop that delivers this much less than offered is saturated
 
@@ -179,9 +191,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    needed = ("config", "mapping", "pattern", "n_streams", "chunk_bytes", "read_frac")
-    needed += ("experiment", "offered_load", "bandwidth_fraction", "mean_latency_ns")
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
+    missing = [name for name in NEEDED_COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError([Problem(file=str(path), message=f"lacks column {missing[0]!r}")])
     return rows

@@ -1,5 +1,7 @@
 """Random devices, controllers and streams for the bank-level channel."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
@@ -15,14 +17,15 @@ DEVICES = ("hbm2-2000", "hbm3-6400", "gddr6-14000", "lpddr5-6400", "ddr5-4800", 
 @st.composite
 def controllers(draw: DrawFn) -> Controller:
     write_queue = draw(st.integers(2, 40))
+    write_high = draw(st.integers(1, write_queue))
     return Controller(
         read_queue=draw(st.integers(1, 80)),
         write_queue=write_queue,
         bank_queue=draw(st.sampled_from([0, 0, 2, 8])),
         staging=draw(st.sampled_from([8, 256])),
-        write_high=draw(st.integers(1, write_queue)),
-        write_low=draw(st.integers(0, write_queue)),
-        write_when_idle=draw(st.integers(1, 9)),
+        write_high=write_high,
+        write_low=draw(st.integers(0, write_high)),
+        write_when_idle=draw(st.integers(1, min(9, write_queue))),
         hold_hits=draw(st.booleans()),
         hit_limit=draw(st.sampled_from([0, 1, 4])),
         row_policy=draw(st.sampled_from(["open", "closed", "adaptive"])),
@@ -34,7 +37,7 @@ def controllers(draw: DrawFn) -> Controller:
 
 
 @st.composite
-def runs(draw: DrawFn):
+def runs(draw: DrawFn) -> dict[str, Any]:
     """Return keyword arguments of `simulate`: device, controller, map, stream."""
     spec = load_dram(draw(st.sampled_from(DEVICES)))
     name = draw(st.sampled_from(["seq", "random", "streams_rand", "streams_aligned"]))

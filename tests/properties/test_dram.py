@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from sim.hardware.dram.address import MAPS
-from sim.hardware.dram.channel import simulate
+from sim.hardware.dram.channel import ChannelResult, Command, simulate
 from sim.hardware.dram.checker import check_log, refresh_debt
 from sim.hardware.dram.compiled import available
 from sim.hardware.dram.controller import Controller
@@ -19,12 +20,12 @@ from tests.strategies_dram import runs
 LOG = 20_000
 
 
-def served(result, names):
+def served(result: ChannelResult, names: tuple[str, ...]) -> list[Command]:
     return [c for c in result.log if c.name in names]
 
 
 @given(runs())
-def test_every_request_is_served_once_and_not_before_it_may(run):
+def test_every_request_is_served_once_and_not_before_it_may(run: dict[str, Any]) -> None:
     result = simulate(**run, log_size=LOG, compiled=False)
     spec, edges = run["spec"], run["spec"].edges()
     columns = served(result, ("RD", "RDA", "WR", "WRA"))
@@ -38,7 +39,7 @@ def test_every_request_is_served_once_and_not_before_it_may(run):
 
 
 @given(runs())
-def test_bytes_are_conserved_and_keep_their_direction(run):
+def test_bytes_are_conserved_and_keep_their_direction(run: dict[str, Any]) -> None:
     result = simulate(**run, log_size=LOG, compiled=False)
     size = run["spec"].organisation.access_bytes
     wrote = len(served(result, ("WR", "WRA"))) * size
@@ -49,14 +50,14 @@ def test_bytes_are_conserved_and_keep_their_direction(run):
 
 
 @given(runs())
-def test_no_pair_of_commands_breaks_the_timing_table(run):
+def test_no_pair_of_commands_breaks_the_timing_table(run: dict[str, Any]) -> None:
     result = simulate(**run, log_size=LOG, compiled=False)
     assert len(result.log) < LOG
     assert [str(v) for v in check_log(run["spec"], result.log)] == []
 
 
 @given(runs())
-def test_the_causes_of_every_data_bus_sum_to_its_time(run):
+def test_the_causes_of_every_data_bus_sum_to_its_time(run: dict[str, Any]) -> None:
     result = simulate(**run, compiled=False)
     causes, edges = result.cause_edges, run["spec"].edges()
     pcs = run["spec"].organisation.pseudo_channels
@@ -66,7 +67,7 @@ def test_the_causes_of_every_data_bus_sum_to_its_time(run):
 
 
 @given(runs())
-def test_the_refresh_debt_is_bounded(run):
+def test_the_refresh_debt_is_bounded(run: dict[str, Any]) -> None:
     result = simulate(**run, log_size=LOG, compiled=False)
     if run["controller"].refresh != "none":
         end = int(result.issue_edge.max())
@@ -78,7 +79,7 @@ def test_the_refresh_debt_is_bounded(run):
 @settings(max_examples=10)
 @given(runs())
 @pytest.mark.skipif(not available(), reason="needs the extra `fast`")
-def test_compiled_and_plain_results_are_identical(run):
+def test_compiled_and_plain_results_are_identical(run: dict[str, Any]) -> None:
     plain = simulate(**run, log_size=LOG, compiled=False)
     fast = simulate(**run, log_size=LOG, compiled=True)
     assert plain.log == fast.log
@@ -88,7 +89,7 @@ def test_compiled_and_plain_results_are_identical(run):
 
 
 @pytest.mark.parametrize("bound_ns", [500, 2000])
-def test_nothing_starves_beyond_the_age_bound(bound_ns):
+def test_nothing_starves_beyond_the_age_bound(bound_ns: int) -> None:
     """Hits to one row never end, and one request wants another row of the same bank."""
     spec = load_dram("hbm2-2000")
     pattern = Pattern(name="streams_aligned", chunk_bytes=32, total_bytes=1 << 16, n_streams=1)

@@ -129,7 +129,7 @@ def simulate(
         arrays = [np.array(values, dtype=np.int64) for values in lists]
     if not finished:
         raise InvariantError(f"DRAM scheduler stuck on {spec.name} with {controller}")
-    return _result(spec, stream, *arrays[:2], arrays[4])
+    return _result(spec, stream, arrays[0], arrays[1], arrays[4])
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,7 @@ class Violation:
     least: int
 
     def __str__(self) -> str:
+        """Return the violation as a sentence."""
         return f"{self.rule}: {self.before} then {self.after}, at least {self.least} edges"
 
 
@@ -96,7 +97,7 @@ class Checker:
         self.found.append(Violation(rule=rule, before=before, after=after, least=least))
 
     def _bus(self, command: Command) -> None:
-        """One command at a time on its bus, and on the clock edge where it may start."""
+        """Check that its bus carries one command at a time, and the edge it starts on."""
         column = command.name in _READS + _WRITES
         bus = "all" if self.spec.bus.one_bus else "column" if column else "row"
         before = self.last_on_bus.get(bus)
@@ -107,7 +108,7 @@ class Checker:
             self._wrong("clock edge", command, command)
 
     def _state(self, command: Command) -> None:
-        """A row is opened once, used while open, and closed before a refresh."""
+        """Check that a row is opened once, used while open, and closed before a refresh."""
         bank = self.banks[command.bank]
         if command.name == "ACT" and bank.row >= 0:
             self._wrong("open twice", bank.act or command, command)
@@ -197,7 +198,7 @@ class Checker:
             self._apart("tCCD_S", before, after, t["ccd_s"])
 
     def _data_bus(self, columns: Sequence[Command], command: Command) -> None:
-        """No two bursts of data on one data bus at once."""
+        """Check that no two bursts of data are on one data bus at once."""
         t = self.t
         starts = [c.edge + t["cwl" if c.name in _WRITES else "cl"] for c in (*columns, command)]
         for before, start in zip(columns, starts, strict=False):
@@ -205,7 +206,7 @@ class Checker:
                 self._wrong("data bus", before, command, t["burst"])
 
     def _auto_precharge(self, bank: _Bank, command: Command) -> None:
-        """The device itself closes the row as soon as tRAS, tRTP and tWR allow it."""
+        """Close the row as the device does, as soon as tRAS, tRTP and tWR allow it."""
         t, bus = self.t, self.spec.bus
         shift = bus.column - bus.pre
         edge = (bank.act.edge + bus.act - bus.pre + t["ras"]) if bank.act else command.edge

@@ -6,6 +6,7 @@ from sim.hardware.dram.queues import remove, row_closed, row_opened
 from sim.hardware.dram.state import (
     ACT,
     ACTIVE_LIST,
+    ADAPTIVE_ROWS,
     BANK_ACT,
     BANK_ACTIVE,
     BANK_ACTIVE_AT,
@@ -24,6 +25,7 @@ from sim.hardware.dram.state import (
     BANK_STACK,
     BANK_WANTED,
     BANK_WR,
+    CLOSED_ROWS,
     E_ACT_LEN,
     E_ACT_REF,
     E_ACT_REF_OTHER,
@@ -201,13 +203,13 @@ def access(m: Ints, q: Ints, log: Ints, now: int, burst: int) -> None:
         m[S_REFRESH_NEXT] = min(m[S_REFRESH_NEXT], now + 1)
     command = WR if write else RD
     waiting = m[LIST_HITS + bank] + m[LIST_HITS + MAX_BANKS + bank]
-    if m[O_ROW_POLICY] == 1 and waiting == 0:
+    if m[O_ROW_POLICY] == CLOSED_ROWS and waiting == 0:
         close_row(m, m[BANK_PRE + bank], bank)
         command += 2
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_ACT + bank])
     elif m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] > waiting:
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], m[BANK_PRE + bank])
-    elif m[O_ROW_POLICY] == 2:
+    elif m[O_ROW_POLICY] == ADAPTIVE_ROWS:
         m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now + m[O_ROW_TIMEOUT])
     write_log(m, log, now, command, bank, burst)
 

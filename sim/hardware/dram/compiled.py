@@ -4,6 +4,8 @@ The functions of the inner loop are plain Python marked `@jitable`: interpreted 
 compiled on int64 arrays with the same results.
 """
 
+import contextlib
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -12,10 +14,9 @@ PLAIN_VARIABLE: Final = "TOKENSTALL_PLAIN"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-try:
-    import numba
-except ImportError:
-    numba = None
+numba: Any = None
+with contextlib.suppress(ImportError):
+    numba = importlib.import_module("numba")
 
 
 def available() -> bool:

@@ -69,6 +69,19 @@ class Controller:
     refresh_debt: int = 8
     age_bound_ps: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse watermarks with which requests could wait for ever."""
+        if not 0 <= self.write_low <= self.write_high <= self.write_queue:
+            raise ValueError(
+                f"write_low(={self.write_low}) <= write_high(={self.write_high})"
+                f" <= write_queue(={self.write_queue}) must hold."
+            )
+        if not 1 <= self.write_when_idle <= self.write_queue:
+            raise ValueError(
+                f"write_when_idle(={self.write_when_idle}) must be from 1 to"
+                f" write_queue(={self.write_queue})."
+            )
+
     def options(self, edge_ps: float) -> Options:
         """Return the controller in numbers, for edges of `edge_ps`."""
         return Options(

@@ -183,7 +183,7 @@ def choose_mode(m: Ints, q: Ints, now: int) -> None:
 
 
 @jitable
-def _oldest(m: Ints, q: Ints, kind: int) -> int:
+def _oldest(m: Ints, kind: int) -> int:
     """Return the oldest request of a queue, or -1."""
     best = -1
     for bank in range(m[S_BANKS]):
@@ -196,7 +196,7 @@ def _oldest(m: Ints, q: Ints, kind: int) -> int:
 @jitable
 def _overdue(m: Ints, q: Ints, now: int, mode: int) -> int:
     """Find the request beyond the age bound, if any, and return the mode that serves it."""
-    read, write = _oldest(m, q, 0), _oldest(m, q, 1)
+    read, write = _oldest(m, 0), _oldest(m, 1)
     late = -1
     since = now - m[O_AGE_BOUND]
     if read >= 0 and q[read * Q_FIELDS + Q_ACCEPT] <= since:

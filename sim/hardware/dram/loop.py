@@ -13,6 +13,7 @@ from sim.hardware.dram.feed import choose_mode, feed, next_arrival, pass_to_bank
 from sim.hardware.dram.pick import pick_access, pick_row, pick_unused
 from sim.hardware.dram.refresh import become_due, refresh_step
 from sim.hardware.dram.state import (
+    ADAPTIVE_ROWS,
     BANK_CONFLICTED,
     BANK_ROW,
     E_ONE_BUS,
@@ -28,7 +29,6 @@ from sim.hardware.dram.state import (
     S_BURSTS,
     S_COLUMN_NEXT,
     S_DONE,
-    S_DRAIN,
     S_DUE,
     S_EDGE,
     S_EVENTS,
@@ -84,7 +84,7 @@ def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
             precharge(m, log, PRE, now, bank)
             m[BANK_CONFLICTED + bank] = 1
         m[S_ROW_NEXT] = m[S_ROW_FREE]
-    elif m[O_ROW_POLICY] == 2:
+    elif m[O_ROW_POLICY] == ADAPTIVE_ROWS:
         bank, soon = pick_unused(m, now)
         if bank >= 0:
             precharge(m, log, PRE, now, bank)
@@ -107,7 +107,7 @@ def _next_edge(m: Ints, q: Ints, now: int) -> int:
     soon = min(soon, m[S_DUE])
     if m[S_FREED] or staged(m):
         soon = now + 1
-    if m[O_BANK_QUEUE] and m[FRONT_HEAD] + m[FRONT_HEAD + 1] > -2:
+    if m[O_BANK_QUEUE] and max(m[FRONT_HEAD], m[FRONT_HEAD + 1]) >= 0:
         if (now + 1) & (m[E_PER_CLOCK] - 1):
             soon = now + 1
         else:

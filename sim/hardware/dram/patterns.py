@@ -72,7 +72,7 @@ def _arrivals(pattern: Pattern, spec: DramSpec, count: int, rng: np.random.Gener
     return np.cumsum(rng.exponential(mean_ps, count)).astype(np.int64)
 
 
-def _seq(pattern: Pattern, spec: DramSpec, count: int, rng: np.random.Generator) -> Array:
+def _seq(pattern: Pattern, _spec: DramSpec, count: int, _rng: np.random.Generator) -> Array:
     return np.arange(count, dtype=np.int64) * pattern.chunk_bytes
 
 
@@ -94,7 +94,7 @@ def _streams_rand(pattern: Pattern, spec: DramSpec, count: int, rng: np.random.G
 
 
 def _streams_aligned(
-    pattern: Pattern, spec: DramSpec, count: int, rng: np.random.Generator
+    pattern: Pattern, spec: DramSpec, count: int, _rng: np.random.Generator
 ) -> Array:
     o = spec.organisation
     step = _ALIGNED_ROWS * o.banks * o.row_bytes

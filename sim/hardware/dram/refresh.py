@@ -3,6 +3,7 @@
 from sim.hardware.dram.commands import close_row, delay, precharge, up, write_log
 from sim.hardware.dram.compiled import jitable
 from sim.hardware.dram.state import (
+    ALL_BANK,
     BANK_ACT,
     BANK_ACTIVE,
     BANK_BLOCK,
@@ -11,6 +12,7 @@ from sim.hardware.dram.state import (
     BANK_PRE,
     BANK_REF,
     BANK_ROW,
+    BY_REFRESH,
     E_PRE_LEN,
     E_REFI,
     E_REFI_PB,
@@ -20,6 +22,7 @@ from sim.hardware.dram.state import (
     E_RREFD,
     E_RREFD_ACT,
     FAR,
+    HIDDEN,
     LIST_COUNT,
     MAX_BANKS,
     O_MAX_DEBT,
@@ -36,6 +39,7 @@ from sim.hardware.dram.state import (
     PC_REF_TO,
     PC_ROUND,
     PC_TARGET,
+    PER_BANK,
     PRE,
     PRE_ALL,
     REF_ALL,
@@ -59,15 +63,15 @@ def become_due(m: Ints, now: int) -> None:
     """Count the refreshes that are due by now; an all-bank refresh stops new work at once."""
     for pc in range(m[S_PCS]):
         while m[PC_DUE + pc] <= now:
-            if m[O_REFRESH] == 1 and m[PC_DEBT + pc] == 0:
+            if m[O_REFRESH] == ALL_BANK and m[PC_DEBT + pc] == 0:
                 m[PC_REF_FROM + pc] = m[PC_DUE + pc]
             m[PC_DEBT + pc] += 1
             m[S_MAX_DEBT] = max(m[S_MAX_DEBT], m[PC_DEBT + pc])
             m[S_REFRESH_NEXT] = now
-            m[PC_DUE + pc] += m[E_REFI] if m[O_REFRESH] == 1 else m[E_REFI_PB]
-            if m[O_REFRESH] == 1 and m[O_STALL_CHANNEL]:
+            m[PC_DUE + pc] += m[E_REFI] if m[O_REFRESH] == ALL_BANK else m[E_REFI_PB]
+            if m[O_REFRESH] == ALL_BANK and m[O_STALL_CHANNEL]:
                 m[S_BLOCKED] = 1
-            elif m[O_REFRESH] == 1:
+            elif m[O_REFRESH] == ALL_BANK:
                 m[PC_BLOCK + pc] = 1
     m[S_DUE] = FAR
     for pc in range(m[S_PCS]):
@@ -81,16 +85,14 @@ def refresh_step(m: Ints, log: Ints, now: int) -> bool:
     for pc in range(m[S_PCS]):
         if m[PC_DEBT + pc] == 0:
             continue
-        if m[O_REFRESH] == 1:
-            issued = _all_bank(m, log, now, pc)
-        else:
-            issued = _per_bank(m, log, now, pc)
+        every = m[O_REFRESH] == ALL_BANK
+        issued = _all_bank(m, log, now, pc) if every else _per_bank(m, log, now, pc)
         if issued:
             m[S_REFRESH_NEXT] = now + 1
             m[S_ROW_NEXT] = min(m[S_ROW_NEXT], now + 1)
             m[S_COLUMN_NEXT] = min(m[S_COLUMN_NEXT], now + 1)
             return True
-        if m[O_STALL_CHANNEL] and m[O_REFRESH] == 1:
+        if m[O_STALL_CHANNEL] and m[O_REFRESH] == ALL_BANK:
             break
     return False
 
@@ -166,7 +168,7 @@ def _per_bank(m: Ints, log: Ints, now: int, pc: int) -> bool:
     m[BANK_REF + bank] = now + m[E_RFC_PB_ACT]
     m[PC_REF + pc] = now + m[E_RREFD]
     delay(m, PC_ACT + pc, now + m[E_RREFD_ACT])
-    m[BANK_CONFLICTED + bank] = 2
+    m[BANK_CONFLICTED + bank] = BY_REFRESH
     m[PC_TARGET + pc] = -1
     m[BANK_BLOCK + bank] = 0
     m[BANK_DONE + bank] = 1
@@ -190,7 +192,7 @@ def _target(m: Ints, pc: int) -> int:
         if first < 0:
             first = bank
         idle = m[LIST_COUNT + bank] + m[LIST_COUNT + MAX_BANKS + bank] == 0
-        if m[O_REFRESH] == 3 and idle and m[BANK_ACTIVE + bank] < 0:
+        if m[O_REFRESH] == HIDDEN and idle and m[BANK_ACTIVE + bank] < 0:
             return bank
-    insist = m[O_REFRESH] == 2 or m[PC_DEBT + pc] >= m[O_MAX_DEBT]
+    insist = m[O_REFRESH] == PER_BANK or m[PC_DEBT + pc] >= m[O_MAX_DEBT]
     return first if insist else -1

@@ -47,6 +47,14 @@ REF_ALL: Final = 7
 REF_BANK: Final = 8
 COMMANDS: Final = ("ACT", "PRE", "PREab", "RD", "WR", "RDA", "WRA", "REFab", "REFpb")
 
+# Codes of `Options.row_policy` and `Options.refresh`.
+CLOSED_ROWS: Final = 1
+ADAPTIVE_ROWS: Final = 2
+ALL_BANK: Final = 1
+PER_BANK: Final = 2
+HIDDEN: Final = 3
+BY_REFRESH: Final = 2  # of BANK_CONFLICTED
+
 # Causes of time on a data bus.
 DATA: Final = 0
 ROW_MISS: Final = 1

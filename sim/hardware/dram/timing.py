@@ -9,7 +9,10 @@ start of command to start of command.
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sim.errors import Problem, SpecError
 from sim.resources import chip_dirs, display, find_file, named_files
@@ -164,9 +167,23 @@ class DramSpec:
         values = {f.name: getattr(self.timing, f.name) // clock * per for f in fields(DramTiming)}
         return _edges(values, self.bus)
 
-    def edge_ps(self, edge: int) -> int:
+    @overload
+    def edge_ps(self, edge: int) -> int: ...
+    @overload
+    def edge_ps(self, edge: NDArray[np.int64]) -> NDArray[np.int64]: ...
+    def edge_ps(self, edge: int | NDArray[np.int64]) -> int | NDArray[np.int64]:
         """Return the time of an edge in ps, rounded down for half clocks of an odd period."""
         return edge * self.organisation.clock_ps // self.bus.edges_per_clock
+
+
+def _bus(found: dict[str, int]) -> CommandBus:
+    return CommandBus(
+        edges_per_clock=found["edges_per_clock"],
+        act=found["act"],
+        column=found["column"],
+        pre=found["pre"],
+        one_bus=bool(found["one_bus"]),
+    )
 
 
 def _edges(e: dict[str, int], bus: CommandBus) -> Edges:
@@ -230,7 +247,7 @@ def load_dram(name_or_path: str) -> DramSpec:
     return DramSpec(
         name=path.stem,
         organisation=Organisation(**organisation),
-        bus=CommandBus(**bus | {"one_bus": bool(bus["one_bus"])}),
+        bus=_bus(bus),
         timing=DramTiming(**{key: clocks[key] * clock_ps for key in clocks}),
         source=str(timings or ""),
     )
