@@ -39,7 +39,7 @@ NEEDED_COLUMNS: Final = (
     "mean_latency_ns",
 )
 DEFAULT_MIB: Final = 2.0
-SATURATED: Final = 0.02  # an open loop that delivers this much less than offered is saturated
+SATURATED: Final = 0.04  # an open loop that delivers this much less than offered is saturated
 
 _RAMULATOR: Final = re.compile(
     r"(?P<kind>hbm\de?)_(?P<rate>\d+)d?_(?P<refresh>noref|refab|refpb)(?:_q(?P<queue>\d+))?(?P<rest>_frfcfs)?"
