@@ -6,7 +6,7 @@ activation window or the row bus (`faw`), the opening of its row (`row_miss`), a
 (`turnaround`), and what is left, which is spacing of accesses (`column`: tCCD_L, tCCD_R, the bus).
 """
 
-from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.compiled import inlined, jitable
 from sim.hardware.dram.state import (
     BANK_CONFLICT,
     BANK_CONFLICTED,
@@ -40,7 +40,7 @@ from sim.hardware.dram.state import (
 )
 
 
-@jitable
+@inlined
 def _spend(m: Ints, place: int, cursor: int, until: int, now: int) -> int:
     """Charge the time from `cursor` to `until`, but not beyond `now`; return the new cursor."""
     end = min(until, now)

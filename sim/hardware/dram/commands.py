@@ -1,7 +1,7 @@
 """What each command does: which later commands it delays, and which rows it opens or closes."""
 
 from sim.hardware.dram.causes import charge
-from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.compiled import inlined, jitable
 from sim.hardware.dram.queues import remove, row_closed, row_opened
 from sim.hardware.dram.state import (
     ACT,
@@ -112,7 +112,7 @@ def write_log(m: Ints, log: Ints, now: int, command: int, bank: int, row: int) -
         m[S_LOGGED] += 1
 
 
-@jitable
+@inlined
 def delay(m: Ints, place: int, until: int) -> None:
     """Forbid the command of `place` before `until`."""
     if m[place] < until:
@@ -254,7 +254,7 @@ def _column_delays(m: Ints, now: int, bank: int, write: int) -> None:
             delay(m, STACK_WR + other, now + m[E_RD_WR])
 
 
-@jitable
+@inlined
 def access_from(m: Ints, bank: int, write: int) -> int:
     """Return from when an open bank may be read or written."""
     group, stack = m[BANK_GROUP + bank], m[BANK_STACK + bank]
@@ -263,13 +263,13 @@ def access_from(m: Ints, bank: int, write: int) -> int:
     return max(m[BANK_RD + bank], max(m[GROUP_RD + group], m[STACK_RD + stack]))
 
 
-@jitable
+@inlined
 def pc_activate_from(m: Ints, pc: int) -> int:
     """Return from when a pseudo-channel may activate: tRRD_S and the window of four."""
     return max(m[PC_ACT + pc], m[PC_FAW + 4 * pc + m[PC_FAW_AT + pc]])
 
 
-@jitable
+@inlined
 def up(m: Ints, edge: int) -> int:
     """Return the first edge not before `edge` that begins a clock."""
     low = m[E_PER_CLOCK] - 1

@@ -32,6 +32,17 @@ def jitable(function: _Function) -> _Function:
     return marked
 
 
+def inlined(function: _Function) -> _Function:
+    """Mark a small function of the innermost loops: `jitable`, and copied into its callers.
+
+    LLVM does not do so by itself across numba's libraries; for everything it would take minutes.
+    """
+    if numba is None:
+        return function
+    marked: _Function = numba.extending.register_jitable(inline="always")(function)
+    return marked
+
+
 def compile_function(function: _Function) -> _Function:
     """Return `function` compiled at its first call."""
     compiled: _Function = numba.njit(_nrt=False, error_model="numpy")(function)

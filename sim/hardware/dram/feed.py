@@ -1,7 +1,7 @@
 """How requests reach the scheduler: staging, queues with back-pressure, queues of a bank."""
 
 from sim.hardware.dram.commands import access_from
-from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.compiled import inlined, jitable
 from sim.hardware.dram.queues import append
 from sim.hardware.dram.state import (
     BANK_ACT,
@@ -78,7 +78,7 @@ def feed(m: Ints, q: Ints, reads: Ints, writes: Ints, now: int) -> None:
             moved = True
 
 
-@jitable
+@inlined
 def staged(m: Ints) -> bool:
     """Return whether a staged request could be accepted now."""
     return (m[S_READ_HEAD] < m[S_READ_STAGED] and m[S_READS] < m[O_READ_QUEUE]) or (
@@ -86,7 +86,7 @@ def staged(m: Ints) -> bool:
     )
 
 
-@jitable
+@inlined
 def next_arrival(m: Ints, q: Ints, now: int) -> int:
     """Return when the next burst arrives, or FAR if it has arrived or there is none."""
     if m[S_GENERATED] < m[S_BURSTS]:

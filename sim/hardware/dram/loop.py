@@ -8,7 +8,7 @@ before when it is useless to look.
 from typing import Final
 
 from sim.hardware.dram.commands import access, activate, precharge
-from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.compiled import inlined, jitable
 from sim.hardware.dram.feed import choose_mode, feed, next_arrival, pass_to_banks, staged
 from sim.hardware.dram.pick import pick_access, pick_row, pick_unused
 from sim.hardware.dram.refresh import become_due, refresh_step
@@ -93,7 +93,7 @@ def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
             m[S_ROW_NEXT] = min(m[S_ROW_NEXT], soon)
 
 
-@jitable
+@inlined
 def _column_from(m: Ints) -> int:
     """Return from when an access may start as far as is known; row commands may share its bus."""
     return max(m[S_COLUMN_NEXT], m[S_ROW_FREE]) if m[E_ONE_BUS] else m[S_COLUMN_NEXT]

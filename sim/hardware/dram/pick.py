@@ -1,7 +1,7 @@
 """FR-FCFS: of what may start now, the oldest; accesses before row commands."""
 
 from sim.hardware.dram.commands import access_from, pc_activate_from, up
-from sim.hardware.dram.compiled import jitable
+from sim.hardware.dram.compiled import inlined, jitable
 from sim.hardware.dram.state import (
     ACTIVE_LIST,
     BANK_ACT,
@@ -51,7 +51,7 @@ from sim.hardware.dram.state import (
 )
 
 
-@jitable
+@inlined
 def _held(m: Ints, bank: int) -> bool:
     """Return whether a refresh keeps a bank from new work."""
     return bool(m[PC_BLOCK + m[BANK_PC + bank]] or m[BANK_BLOCK + bank])

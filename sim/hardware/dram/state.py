@@ -13,7 +13,7 @@ Ints = list[int]  # or an int64 array under numba
 FAR: Final = 1 << 60
 
 # Bounds on one channel.
-MAX_BANKS: Final = 128
+MAX_BANKS: Final = 72  # 64 and a cache line: arrays a power of two apart would share cache sets
 MAX_GROUPS: Final = 64
 MAX_STACKS: Final = 16
 MAX_PCS: Final = 8
