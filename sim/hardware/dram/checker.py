@@ -250,14 +250,13 @@ def check_log(spec: DramSpec, log: Sequence[Command]) -> list[Violation]:
     return Checker(spec).check(log)
 
 
-def refresh_debt(spec: DramSpec, log: Sequence[Command], end_edge: int) -> int:
+def refresh_debt(spec: DramSpec, log: Sequence[Command], end_edge: int, *, all_bank: bool) -> int:
     """Return the most refreshes that any pseudo-channel had due and not issued, up to `end_edge`.
 
-    Uses the mode that the log shows: REFab every tREFI, or REFpb every tREFIpb.
+    A refresh is due every tREFI if `all_bank`, else every tREFIpb.
     """
     o, per = spec.organisation, spec.bus.edges_per_clock
-    every = any(c.name == "REFab" for c in log)
-    interval = (spec.timing.refi if every else spec.timing.refi_pb) // o.clock_ps * per
+    interval = (spec.timing.refi if all_bank else spec.timing.refi_pb) // o.clock_ps * per
     worst = 0
     for pc in range(o.pseudo_channels):
         issued = 0
