@@ -57,7 +57,8 @@ def on_channel(address: Array, channels: int, interleave_bytes: int, *, hashed: 
     row = piece // channels
     fold = row ^ (row >> 3) ^ (row >> 7) ^ (row >> 12) if hashed else 0 * row
     mine = (piece + fold) % channels == 0
-    return row[mine] * interleave_bytes + inside[mine]
+    within: Array = row[mine] * interleave_bytes + inside[mine]
+    return within
 
 
 def _kernel_stream(

@@ -5,7 +5,7 @@ The file is Chrome trace JSON (gzip); its times are microseconds.
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sim.run.microscope_result import MicroLog
@@ -46,12 +46,12 @@ def _commands(log: MicroLog) -> Iterator[Event]:
             read = command.name.startswith("RD")
             delay = log.read_delay_ps if read else log.write_delay_ps
             label = "read" if read else "write"
-            args = {"bank": log.banks[command.bank], "burst": command.row}
-            yield _slice((_BUSES, 2 * pc + 1), label, (at_ps + delay, log.burst_ps), args)
+            of = {"bank": log.banks[command.bank], "burst": command.row}
+            yield _slice((_BUSES, 2 * pc + 1), label, (at_ps + delay, log.burst_ps), of)
 
 
 def _slice(
-    track: tuple[int, int], name: str, when: tuple[float, float], args: dict[str, object]
+    track: tuple[int, int], name: str, when: tuple[float, float], args: Mapping[str, object]
 ) -> Event:
     return {
         "ph": "X", "pid": track[0], "tid": track[1], "name": name, "ts": when[0] / PS_PER_US,

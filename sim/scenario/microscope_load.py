@@ -123,15 +123,15 @@ def _patterns(checker: Checker) -> list[Pattern | None]:
 def _pattern(checker: Checker, index: int, kind: str, table: PatternTable) -> Pattern:
     values = table_of(table)
     place = ("patterns", index)
-    if "touched" in values and max(values["touched"]) > min(values["experts"]):  # type: ignore[type-var]
-        most = min(values["experts"])  # type: ignore[type-var]
-        checker.wrong(
-            (*place, "touched"), "is more than there are experts", expected=f"at most {most}"
-        )
-    for key in (
-        key for key, listed in values.items() if len(set(listed)) < len(listed) or not listed
-    ):
-        checker.wrong((*place, key), "is not an axis", expected="different values, one at least")
+    if "touched" in values:
+        most = min(int(n) for n in values["experts"])
+        if any(int(n) > most for n in values["touched"]):
+            message, expected = "is more than there are experts", f"at most {most}"
+            checker.wrong((*place, "touched"), message, expected=expected)
+    for key, listed in values.items():
+        if len(set(listed)) < len(listed) or not listed:
+            expected = "different values, one at least"
+            checker.wrong((*place, key), "is not an axis", expected=expected)
     return index, kind, table.name or kind, values
 
 
@@ -142,8 +142,8 @@ def _check_names(checker: Checker, table: MicroTable) -> None:
             checker.wrong(("contestants", index, "name"), "is used twice", expected="another name")
     entries: Any = table.patterns
     called = [e.get("name") or e.get("kind") for e in entries if isinstance(e, dict)]
-    for index, name in enumerate(called):
-        if name in called[:index]:
+    for index, called_name in enumerate(called):
+        if called_name in called[:index]:
             path = ("patterns", index, "name" if "name" in entries[index] else "kind")
             checker.wrong(path, "is used twice", expected="another name")
 
