@@ -12,7 +12,7 @@ from sim.hardware.dram.address import MAPS, DramMap, check_order
 from sim.hardware.dram.controller import Controller
 from sim.hardware.dram.timing import DramSpec, dram_files, load_dram
 from sim.hardware.spec import load_chip
-from sim.resources import chip_dirs, named_files
+from sim.resources import chip_dirs, is_path, named_files
 from sim.scenario.microscope_scenario import (
     Axis,
     MicroPoint,
@@ -29,7 +29,7 @@ from sim.scenario.microscope_schema import (
     MicroTable,
     PatternTable,
 )
-from sim.scenario.microscope_source import as_lists, as_written
+from sim.scenario.microscope_source import as_lists, as_written, swept_tables
 from sim.toml_source import KeyPath, shown
 
 MAX_AXES: Final = 2
@@ -57,6 +57,8 @@ def load_microscope(written: Checker, path: Path) -> MicroScenario:
     )
     if table is not None:
         _check_names(checker, table)
+    if table is None or None in patterns:
+        _refer_all(checker)
     points: list[MicroPoint] = []
     if table is not None and None not in patterns:
         for index in range(max(1, len(places))):
@@ -135,6 +137,37 @@ def _pattern(checker: Checker, index: int, kind: str, table: PatternTable) -> Pa
     return index, kind, table.name or kind, values
 
 
+def _device(checker: Checker, path: KeyPath, text: str) -> DramSpec | None:
+    """Return the device of that name, or of a chip's memory; None after noting why not."""
+    known, chips = dram_files(), named_files(chip_dirs())
+    try:
+        if text in known or is_path(text):
+            return load_dram(text)
+        if text in chips:
+            kind = load_chip(text, chip_dirs()).hbm_type
+            if kind in _OF_TYPE:
+                return load_dram(_OF_TYPE[kind])
+            message = f"has {kind}, of which there is no timing table"
+            checker.wrong(path, message, expected=f"one of {', '.join(known)}")
+            return None
+    except InputError as error:
+        checker.refer(path, text, error)
+        return None
+    expected = f"a chip, a path or one of {', '.join(known)}"
+    likely = nearest(text, (*known, *chips))
+    checker.wrong(path, "unknown DRAM device", expected=expected, likely=likely)
+    return None
+
+
+def _refer_all(checker: Checker) -> None:
+    """Note what is wrong with the devices of a file that is wrong elsewhere."""
+    for place in swept_tables(checker.source):
+        devices = checker.source.get((*place, "device"))
+        for index, text in enumerate(devices if isinstance(devices, list) else []):
+            if isinstance(text, str) and text:
+                _device(checker, (*place, "device", index), text)
+
+
 def _check_names(checker: Checker, table: MicroTable) -> None:
     names = [contestant.name for contestant in table.contestants]
     for index, name in enumerate(names):
@@ -193,22 +226,7 @@ class _Channels:
         return own if self._checker.source.get(own) is not None else ("channel", key)
 
     def _device(self, index: int, text: str) -> DramSpec | None:
-        path = (*self._at("device"), index)
-        chips = named_files(chip_dirs())
-        try:
-            if text in chips and text not in dram_files():
-                kind = load_chip(text, chip_dirs()).hbm_type
-                if kind not in _OF_TYPE:
-                    expected = f"one of {', '.join(dram_files())}"
-                    self._checker.wrong(
-                        path, f"has {kind}, of which there is no table", expected=expected
-                    )
-                    return None
-                return load_dram(_OF_TYPE[kind])
-            return load_dram(text)
-        except InputError as error:
-            self._checker.refer(path, text, error)
-            return None
+        return _device(self._checker, (*self._at("device"), index), text)
 
     def _label(self, place: KeyPath, key: str, listed: list[Any], value: Any) -> str:  # noqa: ANN401
         index = listed.index(value)
