@@ -10,8 +10,8 @@ from analysis.microscope.base import Board, MicroDrawing
 from analysis.style import SMALL_PT
 from sim.run.microscope_result import MicroResult
 
-MOST_ROWS: Final = 42
-MOST: Final = 3.0
+MOST_ROWS: Final = 60
+FULL: Final = 3.0
 """Times the mean at which the colour is full."""
 _ROW_IN, _LEFT_IN, _GAP_IN = 0.19, 3.9, 0.75
 
@@ -36,7 +36,7 @@ def draw(board: Board) -> Figure:
             own = np.array(point.bank_bytes, dtype=float)
             table[row, : len(own)] = own / own.mean()
         image = axes.imshow(
-            table, aspect="auto", cmap="Blues", vmin=0, vmax=MOST, interpolation="nearest"
+            table, aspect="auto", cmap="Blues", vmin=0, vmax=FULL, interpolation="nearest"
         )
         axes.set_yticks(range(len(points)), labels=[_name(p) for p in points], fontsize=SMALL_PT)
         axes.tick_params(left=False)
@@ -44,7 +44,7 @@ def draw(board: Board) -> Figure:
         top -= tall + _GAP_IN
     axes.set_xlabel("bank, pseudo-channel by pseudo-channel")
     bar = figure.add_axes(((width - 1.25) / width, 1 - 3.4 / height, 0.18 / width, 2.0 / height))
-    figure.colorbar(image, cax=bar, ticks=[0, 1, 2, MOST], format="%g x")
+    figure.colorbar(image, cax=bar, ticks=[0, 1, 2, FULL], format="%g x")
     return figure
 
 

@@ -10,10 +10,9 @@ from analysis.microscope.base import Board, MicroDrawing, key_label
 from analysis.style import DRAM_COLOURS
 from sim.run.microscope_result import CAUSE_NAMES, MicroResult
 
-COLUMNS: Final = 3
+COLUMNS: Final = 4
 MOST_ROWS: Final = 6
 MOST_BARS: Final = 8
-TITLE_CHARS: Final = 46
 
 
 def draw(board: Board) -> Figure:

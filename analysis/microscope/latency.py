@@ -88,12 +88,10 @@ def _cumulated(point: MicroResult) -> tuple[list[float], list[float]]:
     latency = point.latency
     if latency is None:
         return [], []
-    first = next(i for i, count in enumerate(latency.counts) if count)
-    shares = [100 * total / latency.reads for total in accumulate(latency.counts)]
-    return list(latency.edges_ns[first : first + 1]) + list(latency.edges_ns[first + 1 :]), [
-        0.0,
-        *shares[first:],
-    ]
+    used = [index for index, count in enumerate(latency.counts) if count]
+    counts = latency.counts[used[0] : used[-1] + 1]
+    shares = [0.0, *(100 * total / latency.reads for total in accumulate(counts))]
+    return list(latency.edges_ns[used[0] : used[-1] + 2]), shares
 
 
 def caption_percentiles(board: Board) -> str:
