@@ -20,7 +20,7 @@ _LEGEND: Final = (
 )
 _LABEL: Final = 21
 _TINY: Final = 6
-_FEW_REFRESHES: Final = 4
+_FEW_REFRESHES: Final = 2
 """A run with fewer refreshes of a pseudo-channel than this says little about them."""
 
 
@@ -107,8 +107,8 @@ def notes(results: MicroResults) -> list[str]:
     if not few:
         return []
     return [
-        f"{len(few)} points saw fewer than {_FEW_REFRESHES} all-bank refreshes of a "
-        "pseudo-channel: more bytes would show what refresh costs."
+        f"Points that saw fewer than {_FEW_REFRESHES} all-bank refreshes of a pseudo-channel: "
+        f"{len(few)}. More bytes would show what refresh costs."
     ]
 
 

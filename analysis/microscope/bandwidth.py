@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas import legend, panels
+from analysis.figures.canvas import panels
 from analysis.microscope.base import (
     Board,
     MicroDrawing,
@@ -10,13 +10,14 @@ from analysis.microscope.base import (
     figure_of,
     frame,
     mark_line,
+    strip,
 )
 
 
 def draw(board: Board) -> Figure:
     """Draw the share of the peak bandwidth of every point."""
     figure = figure_of(board, "How much of its bandwidth the channel gives")
-    top_in = legend(figure, contestant_handles(board)) + 0.5
+    top_in = strip(figure, contestant_handles(board))
     shown = panels(figure, len(board.patterns), board.columns(), top_in)
     for index, (axes, pattern) in enumerate(zip(shown, board.patterns, strict=True)):
         lines = board.lines(pattern)

@@ -19,7 +19,7 @@ _ROW_IN, _LEFT_IN, _GAP_IN = 0.19, 3.9, 0.75
 def draw(board: Board) -> Figure:
     """Draw the bytes of each bank as multiples of the mean, pattern by pattern."""
     groups = [_shown(board, pattern) for pattern in board.patterns]
-    height = 1.75 + sum(_ROW_IN * len(group) + _GAP_IN for group in groups)
+    height = 1.5 + sum(_ROW_IN * len(group) + _GAP_IN for group in groups)
     figure = new_figure(
         "Which banks the bytes come from",
         f"{board.heading()} · bytes of a bank over the mean of its channel",

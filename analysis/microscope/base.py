@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas import line_sample, new_figure, short_name
+from analysis.figures.canvas import HEADING_IN, legend, line_sample, new_figure, short_name
 from analysis.style import CONTESTANT_COLOURS, CONTESTANT_MARKERS
 from sim.run.microscope_result import MicroResult, MicroResults
 from sim.scenario.microscope_scenario import Axis
@@ -166,6 +166,11 @@ def figure_of(board: Board, title: str, height_in: float = 0.0) -> Figure:
     """Return an empty figure for panels of all patterns."""
     rows = -(-len(board.patterns) // board.columns())
     return new_figure(title, board.heading(), height_in or 2.0 + 3.5 * rows)
+
+
+def strip(figure: Figure, handles: Sequence[Artist]) -> float:
+    """Put a legend under the heading, if there is one; return where the panels begin, in inches."""
+    return 0.5 + (legend(figure, handles) if handles else HEADING_IN)
 
 
 def mark_line(axes: Axes, line: Line, values: Sequence[float], **style: object) -> None:

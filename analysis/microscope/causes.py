@@ -12,7 +12,8 @@ from sim.run.microscope_result import CAUSE_NAMES, MicroResult
 
 COLUMNS: Final = 4
 MOST_ROWS: Final = 6
-MOST_BARS: Final = 8
+MOST_BARS: Final = 12
+ROOMY: Final = 6
 
 
 def draw(board: Board) -> Figure:
@@ -35,10 +36,14 @@ def draw(board: Board) -> Figure:
         ]
         axis, other = board.axes_of(points[0].pattern)
         ticks = [
-            "\n".join(a.label for a in sorted(point.axes, key=lambda a: a is not axis))
+            "\n".join(
+                a.label for a in sorted(point.axes, key=lambda a: axis is None or a.key != axis.key)
+            )
             for point in points
         ]
         draw_bars(axes, bars, DRAM_COLOURS, ticks)
+        if len(bars) > ROOMY:
+            axes.tick_params(axis="x", labelsize=7)
         if other is None and axis is not None:
             axes.set_xlabel(key_label(axis.key))
         label_shares(axes, "% of time", leftmost=index % columns == 0)
@@ -70,7 +75,7 @@ def caption(board: Board) -> str:
     lost = {cause: share for cause, share in sums.items() if cause != "data"}
     first, second = sorted(lost, key=lambda cause: -lost[cause])[:2]
     left = len(board.results.contestants) - COLUMNS
-    more = f" {left} contestants have no panel; they are in the table." if left > 0 else ""
+    more = f" Contestants without a panel: {left}; they are in the table." if left > 0 else ""
     return (
         f"On average over all points {sums['data']:.0%} of the time carries data; most of the rest "
         f"is {CAUSE_NAMES[first]} ({lost[first]:.0%}) and {CAUSE_NAMES[second]} "

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 from matplotlib.figure import Figure
 
-from analysis.figures.canvas import legend, line_sample, panels, short_name
+from analysis.figures.canvas import line_sample, panels, short_name
 from analysis.microscope.base import (
     Board,
     Line,
@@ -13,6 +13,7 @@ from analysis.microscope.base import (
     figure_of,
     frame,
     mark_line,
+    strip,
 )
 from analysis.serving.ticks import log_ticks
 from analysis.style import INK, MUTED
@@ -25,7 +26,7 @@ def draw_percentiles(board: Board) -> Figure:
     handles = contestant_handles(board)
     handles.append(line_sample("median", color=INK, linewidth=2.4))
     handles.append(line_sample("p99", color=INK, linewidth=1.1))
-    top_in = legend(figure, handles) + 0.5
+    top_in = strip(figure, handles)
     shown = panels(figure, len(board.patterns), board.columns(), top_in, gap=0.75)
     for index, (axes, pattern) in enumerate(zip(shown, board.patterns, strict=True)):
         lines = [_reading(line) for line in board.lines(pattern)]
@@ -45,7 +46,7 @@ def draw_percentiles(board: Board) -> Figure:
 def draw_cdf(board: Board) -> Figure:
     """Draw the distribution of read latencies of each contestant, at one point of a pattern."""
     figure = figure_of(board, "How the latencies of reads are spread")
-    top_in = legend(figure, contestant_handles(board)) + 0.5
+    top_in = strip(figure, contestant_handles(board))
     shown = panels(figure, len(board.patterns), board.columns(), top_in)
     for index, (axes, pattern) in enumerate(zip(shown, board.patterns, strict=True)):
         where = ""
@@ -122,7 +123,11 @@ def _reads(board: Board) -> bool:
     return any(point.latency for point in board.results.points)
 
 
+def _sweeps(board: Board) -> bool:
+    return _reads(board) and any(point.axes for point in board.results.points)
+
+
 PERCENTILES = MicroDrawing(
-    name="latency", draw=draw_percentiles, caption=caption_percentiles, wanted=_reads
+    name="latency", draw=draw_percentiles, caption=caption_percentiles, wanted=_sweeps
 )
 CDF = MicroDrawing(name="latency_cdf", draw=draw_cdf, caption=caption_cdf, wanted=_reads)

@@ -3,9 +3,9 @@
 A kernel reads addresses of the whole chip. Address a lies in piece i = a // `interleave`; of every
 `channels` neighbouring pieces each channel holds one. Which one it is rotates with a hash of the
 row of pieces (`channel_hash`), or is fixed. What channel 0 holds is the stream. GPU makers do not
-publish their functions; that lines are spread by hashes of many upper bits is what the
-reverse-engineered maps have in common (B. R. Rau, ISCA 1991, for the idea; M. Khairy et al.,
-"Accel-Sim", ISCA 2020, section IV, for the IPOLY hash of the memory partitions).
+publish their functions. The hash here mixes all bits by a multiplication (D. E. Knuth, The Art of
+Computer Programming 3, section 6.4), so that no stride is special; it is this model's assumption,
+and kinder than a hash of a few bits, after which a power of two can still meet few banks.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,8 @@ Array = NDArray[np.int64]
 Rounds = Iterator[Array]
 
 _MAX_ROUNDS: Final = 4096
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio
+_UPPER: Final = np.uint64(40)
 _NAMES: Final[dict[str, PatternName]] = {"sequential": "seq", "random": "random"}
 _PLACES: Final[dict[str, PatternName]] = {"random": "streams_rand", "aligned": "streams_aligned"}
 
@@ -55,8 +57,8 @@ def on_channel(address: Array, channels: int, interleave_bytes: int, *, hashed: 
     """
     piece, inside = address // interleave_bytes, address % interleave_bytes
     row = piece // channels
-    fold = row ^ (row >> 3) ^ (row >> 7) ^ (row >> 12) if hashed else 0 * row
-    mine = (piece + fold) % channels == 0
+    turn = (row.astype(np.uint64) * _GOLDEN >> _UPPER).astype(np.int64) if hashed else 0 * row
+    mine = (piece + turn) % channels == 0
     within: Array = row[mine] * interleave_bytes + inside[mine]
     return within
 

@@ -21,3 +21,16 @@ def test_the_report_of_a_shipped_scenario_holds_all_figures_and_points(tmp_path:
     assert page.count("<figure") == len(figures)
     assert all(point.pattern in page for point in results.points)
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_one_channel_and_patterns_without_an_axis_or_a_read_can_be_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "one.toml"
+    file.write_text(
+        'title = "One"\nbytes = "4 KiB"\n'
+        '[[patterns]]\nkind = "random"\nread_share = 0.0\n'
+        '[[patterns]]\nkind = "streams"\nstreams = [1, 2]\nchunk = ["64 B", "1 KiB"]\n'
+    )
+    scenario = load_any(str(file))
+    assert isinstance(scenario, MicroScenario)
+    write(execute_microscope(scenario), tmp_path / "out")
+    assert "streams 2" in (tmp_path / "out" / "report.html").read_text()
