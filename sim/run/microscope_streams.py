@@ -2,14 +2,13 @@
 
 A kernel reads addresses of the whole chip. Address a lies in piece i = a // `interleave`; of every
 `channels` neighbouring pieces each channel holds one. Which one it is rotates with a hash of the
-row of pieces (`channel_hash`), or is fixed. What channel 0 holds is the stream. GPU makers do not
+row of pieces (`channel_hash`), or is fixed. The stream is what one channel holds. GPU makers do not
 publish their functions. The hash here mixes all bits by a multiplication (D. E. Knuth, The Art of
 Computer Programming 3, section 6.4), so that no stride is special; it is this model's assumption,
 and kinder than a hash of a few bits, after which a power of two can still meet few banks.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from math import ceil, gcd
 from typing import Final
 
@@ -25,6 +24,7 @@ Array = NDArray[np.int64]
 Rounds = Iterator[Array]
 
 _MAX_ROUNDS: Final = 4096
+_PATIENCE: Final = 8  # times the walk that an even spread over channels would need
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio
 _UPPER: Final = np.uint64(40)
 _NAMES: Final[dict[str, PatternName]] = {"sequential": "seq", "random": "random"}
@@ -49,48 +49,65 @@ def stream_of(
     return make_stream(asked, spec, rng)
 
 
-def on_channel(address: Array, channels: int, interleave_bytes: int, *, hashed: bool) -> Array:
-    """Return the addresses within channel 0 of those bytes of the chip that it holds, in order.
+def on_channel(
+    address: Array, channels: int, interleave_bytes: int, *, hashed: bool, channel: int = 0
+) -> Array:
+    """Return the addresses within a channel of those bytes of the chip that it holds, in order.
 
     >>> on_channel(np.arange(0, 2048, 256), 2, 512, hashed=False).tolist()
     [0, 256, 512, 768]
     """
-    piece, inside = address // interleave_bytes, address % interleave_bytes
-    row = piece // channels
-    turn = (row.astype(np.uint64) * _GOLDEN >> _UPPER).astype(np.int64) if hashed else 0 * row
-    mine = (piece + turn) % channels == 0
+    mine = channel_of(address, channels, interleave_bytes, hashed=hashed) == channel
+    row, inside = address // (interleave_bytes * channels), address % interleave_bytes
     within: Array = row[mine] * interleave_bytes + inside[mine]
     return within
+
+
+def channel_of(address: Array, channels: int, interleave_bytes: int, *, hashed: bool) -> Array:
+    """Return which channel holds each byte of the chip."""
+    piece = address // interleave_bytes
+    row = piece // channels
+    turn = (row.astype(np.uint64) * _GOLDEN >> _UPPER).astype(np.int64) if hashed else 0 * row
+    channel: Array = (piece + turn) % channels
+    return channel
 
 
 def _kernel_stream(
     pattern: PatternSpec, spec: DramSpec, total_bytes: int, rng: np.random.Generator
 ) -> Stream:
-    interleave = pattern.integer("interleave")
-    chunk = gcd(interleave, _run_bytes(pattern))
+    chunk = gcd(pattern.integer("interleave"), _run_bytes(pattern))
     wanted = max(1, total_bytes // chunk)
-    found: list[Array] = []
-    for addresses in islice(_ROUNDS[pattern.kind](pattern, chunk, rng), _MAX_ROUNDS):
-        found.append(
-            on_channel(
-                addresses, pattern.integer("channels"), interleave,
-                hashed=bool(pattern.values["channel_hash"]),
-            )
-        )  # fmt: skip
-        if sum(map(len, found)) >= wanted:
-            break
-    address = np.concatenate(found)[:wanted]
+    address = _asked(pattern, chunk, wanted, rng)
     load = pattern.real("load")
-    arrive = np.zeros(len(address), dtype=np.int64)
+    arrive = np.zeros(wanted, dtype=np.int64)
     if load > 0:
         mean_ps = chunk * 1e12 / (spec.peak_bytes_per_s * load)
-        arrive = np.cumsum(rng.exponential(mean_ps, len(address))).astype(np.int64)
+        arrive = np.cumsum(rng.exponential(mean_ps, wanted)).astype(np.int64)
     return Stream(
         address=address % spec.organisation.capacity_bytes,
-        write=np.zeros(len(address), dtype=np.bool_),
+        write=np.zeros(wanted, dtype=np.bool_),
         arrive_ps=arrive,
         chunk_bytes=chunk,
     )
+
+
+def _asked(pattern: PatternSpec, chunk: int, wanted: int, rng: np.random.Generator) -> Array:
+    """Return `wanted` granules of the channel of the kernel's first one.
+
+    A kernel whose strides hardly meet that channel again is run once more, on the same addresses.
+    """
+    channels, interleave = pattern.integer("channels"), pattern.integer("interleave")
+    hashed = bool(pattern.values["channel_hash"])
+    found: list[Array] = []
+    channel, had, walked = -1, 0, 0
+    for chip in _ROUNDS[pattern.kind](pattern, chunk, rng):
+        if channel < 0:
+            channel = int(channel_of(chip[:1], channels, interleave, hashed=hashed)[0])
+        found.append(on_channel(chip, channels, interleave, hashed=hashed, channel=channel))
+        had, walked = had + len(found[-1]), walked + len(chip)
+        if had >= wanted or walked > _PATIENCE * wanted * channels:
+            break
+    return np.resize(np.concatenate(found), wanted)
 
 
 def _run_bytes(pattern: PatternSpec) -> int:

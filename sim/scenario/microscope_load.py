@@ -1,47 +1,28 @@
 """From a microscope scenario's TOML to a `MicroScenario`, or to every problem at once."""
 
-from dataclasses import replace
-from itertools import product
-from math import gcd
 from pathlib import Path
 from typing import Any, Final
 
 from sim.checking import Checker
-from sim.errors import InputError, ScenarioError, nearest
-from sim.hardware.dram.address import MAPS, DramMap, check_order
-from sim.hardware.dram.controller import Controller
-from sim.hardware.dram.timing import DramSpec, dram_files, load_dram
-from sim.hardware.spec import load_chip
-from sim.resources import chip_dirs, is_path, named_files
+from sim.errors import ScenarioError, nearest
+from sim.scenario.microscope_channels import Channels, Pattern, device_at
 from sim.scenario.microscope_scenario import (
-    Axis,
     MicroPoint,
     MicroScenario,
-    PatternSpec,
     Value,
     table_of,
 )
 from sim.scenario.microscope_schema import (
-    ELEMENT_BITS,
     KINDS,
-    PRESETS,
     ChannelTable,
     MicroTable,
     PatternTable,
 )
 from sim.scenario.microscope_source import as_lists, as_written, swept_tables
-from sim.toml_source import KeyPath, shown
+from sim.toml_source import KeyPath
 
-MAX_AXES: Final = 2
-MAX_POINTS: Final = 1000
+MIN_BYTES: Final = 4096
 _DEFAULT: Final[dict[str, list[Value]]] = {"device": ["hbm3-5200"], "map": ["bglow_x"]}
-# The device whose table stands for a chip's type of memory: the fastest one with a public table.
-_OF_TYPE: Final = {
-    "HBM2": "hbm2-2400", "HBM2e": "hbm2e-3200", "HBM3": "hbm3-5200", "HBM3e": "hbm3e-9200",
-    "GDDR6": "gddr6-14000", "GDDR6X": "gddr6x-19000", "LPDDR5": "lpddr5-6400", "DDR5": "ddr5-4800",
-}  # fmt: skip
-_TIMES: Final = {"row_timeout": "row_timeout_ps", "age_bound": "age_bound_ps"}
-_NOT_CONTROLLER: Final = ("device", "map", "order", "hash", "preset", "name")
 
 
 def load_microscope(written: Checker, path: Path) -> MicroScenario:
@@ -51,6 +32,8 @@ def load_microscope(written: Checker, path: Path) -> MicroScenario:
     """
     checker = Checker(as_lists(written.source))
     table = checker.table(MicroTable)
+    if table is not None and table.bytes < MIN_BYTES:
+        checker.wrong(("bytes",), "is too small", expected=f"{MIN_BYTES} B or more")
     patterns = _patterns(checker)
     places: list[KeyPath] = (
         [("contestants", i) for i in range(len(table.contestants))] if table else []
@@ -66,7 +49,7 @@ def load_microscope(written: Checker, path: Path) -> MicroScenario:
             own = table.contestants[index] if places else None
             said = _said(table.channel, own)
             name = own.name if own else str(said["device"][0])
-            channels = _Channels(checker, place, name, said)
+            channels = Channels(checker, place, name, said, table.bytes)
             points += channels.points([p for p in patterns if p is not None])
     found = [*written.problems, *(as_written(p, written.source) for p in checker.problems)]
     if table is None or found or not points:
@@ -98,9 +81,6 @@ def _said(channel: ChannelTable, own: ChannelTable | None) -> dict[str, list[Any
     if "order" in said:
         return {"device": _DEFAULT["device"], "hash": ["none"], **said}
     return {**_DEFAULT, **said}
-
-
-Pattern = tuple[int, str, str, dict[str, list[Value]]]
 
 
 def _patterns(checker: Checker) -> list[Pattern | None]:
@@ -137,35 +117,13 @@ def _pattern(checker: Checker, index: int, kind: str, table: PatternTable) -> Pa
     return index, kind, table.name or kind, values
 
 
-def _device(checker: Checker, path: KeyPath, text: str) -> DramSpec | None:
-    """Return the device of that name, or of a chip's memory; None after noting why not."""
-    known, chips = dram_files(), named_files(chip_dirs())
-    try:
-        if text in known or is_path(text):
-            return load_dram(text)
-        if text in chips:
-            kind = load_chip(text, chip_dirs()).hbm_type
-            if kind in _OF_TYPE:
-                return load_dram(_OF_TYPE[kind])
-            message = f"has {kind}, of which there is no timing table"
-            checker.wrong(path, message, expected=f"one of {', '.join(known)}")
-            return None
-    except InputError as error:
-        checker.refer(path, text, error)
-        return None
-    expected = f"a chip, a path or one of {', '.join(known)}"
-    likely = nearest(text, (*known, *chips))
-    checker.wrong(path, "unknown DRAM device", expected=expected, likely=likely)
-    return None
-
-
 def _refer_all(checker: Checker) -> None:
     """Note what is wrong with the devices of a file that is wrong elsewhere."""
     for place in swept_tables(checker.source):
         devices = checker.source.get((*place, "device"))
         for index, text in enumerate(devices if isinstance(devices, list) else []):
             if isinstance(text, str) and text:
-                _device(checker, (*place, "device", index), text)
+                device_at(checker, (*place, "device", index), text)
 
 
 def _check_names(checker: Checker, table: MicroTable) -> None:
@@ -179,113 +137,3 @@ def _check_names(checker: Checker, table: MicroTable) -> None:
         if called_name in called[:index]:
             path = ("patterns", index, "name" if "name" in entries[index] else "kind")
             checker.wrong(path, "is used twice", expected="another name")
-
-
-class _Channels:
-    """The channels of one contestant, along what is swept of them, and what they are asked."""
-
-    def __init__(
-        self, checker: Checker, place: KeyPath, name: str, said: dict[str, list[Any]]
-    ) -> None:
-        self._checker, self._place, self._name, self._said = checker, place, name, said
-        self._specs = [self._device(index, text) for index, text in enumerate(said["device"])]
-        self._order = tuple(said.get("order", ()))
-        wrong = check_order(self._order) if self._order else None
-        if "map" in said and "order" in said:
-            checker.wrong(self._at("order"), "stands beside map", expected="one of them")
-        elif wrong:
-            checker.wrong(self._at("order"), wrong)
-        elif "map" in said and "hash" in said:
-            checker.wrong(self._at("hash"), "stands beside map", expected="an order, or no hash")
-
-    def points(self, patterns: list[Pattern]) -> list[MicroPoint]:
-        """Return the points of all patterns; nothing where something is wrong."""
-        swept = {key: values for key, values in self._said.items() if key != "order"}
-        found: list[MicroPoint] = []
-        for index, kind, name, values in patterns:
-            place: KeyPath = ("patterns", index)
-            both = {**swept, **values}
-            axes = [key for key, listed in both.items() if len(listed) > 1]
-            if len(axes) > MAX_AXES:
-                message = f"is swept along {len(axes)} axes: {', '.join(axes)}"
-                self._checker.wrong(place, message, expected=f"at most {MAX_AXES} lists")
-                continue
-            combinations = [dict(zip(both, c, strict=True)) for c in product(*both.values())]
-            for chosen in combinations:
-                at = tuple(
-                    Axis(key=k, value=chosen[k], label=self._label(place, k, both[k], chosen[k]))
-                    for k in axes
-                )
-                spec = PatternSpec(kind=kind, name=name, values={k: chosen[k] for k in values})
-                if point := self._point(spec, chosen, at, place):
-                    found.append(point)
-        return found
-
-    def _at(self, key: str) -> KeyPath:
-        own = (*self._place, key)
-        return own if self._checker.source.get(own) is not None else ("channel", key)
-
-    def _device(self, index: int, text: str) -> DramSpec | None:
-        return _device(self._checker, (*self._at("device"), index), text)
-
-    def _label(self, place: KeyPath, key: str, listed: list[Any], value: Any) -> str:  # noqa: ANN401
-        index = listed.index(value)
-        for path in ((*place, key, index), (*self._at(key), index)):
-            if mark := self._checker.source.values.get(path):
-                return (mark.text or str(value)).strip("\"'")
-        return shown(str(value))
-
-    def _point(
-        self, pattern: PatternSpec, chosen: dict[str, Any], axes: tuple[Axis, ...], place: KeyPath
-    ) -> MicroPoint | None:
-        spec = self._specs[self._said["device"].index(chosen["device"])]
-        controller = self._controller(chosen)
-        if spec is None or controller is None or not self._fits(pattern, spec, place):
-            return None
-        own = DramMap(order=self._order, hash=chosen["hash"]) if self._order else None
-        return MicroPoint(
-            contestant=self._name,
-            spec=spec,
-            address_map=own or MAPS[chosen["map"]],
-            map_label=f"own order, hash {chosen['hash']}" if own else chosen["map"],
-            controller=controller,
-            pattern=pattern,
-            axes=axes,
-        )
-
-    def _controller(self, chosen: dict[str, Any]) -> Controller | None:
-        base = PRESETS[chosen.get("preset", "default")]
-        keys = [k for k in ChannelTable.model_fields if k in chosen and k not in _NOT_CONTROLLER]
-        try:
-            return replace(base, **{_TIMES.get(key, key): chosen[key] for key in keys})
-        except ValueError as error:
-            at = next((k for k in keys if k.startswith("write_")), "write_queue")
-            self._checker.wrong(self._at(at), str(error).rstrip("."))
-            return None
-
-    def _fits(self, pattern: PatternSpec, spec: DramSpec, place: KeyPath) -> bool:
-        """Note where a granule is no whole number of the device's accesses."""
-        access, o = spec.organisation.access_bytes, spec.organisation
-        for key in ("chunk", "interleave"):
-            size = pattern.values.get(key)
-            if size is not None and int(size) % access:
-                self._checker.wrong(
-                    (*place, key), "is no whole number of accesses",
-                    expected=f"a multiple of {access} B, what {spec.name} moves at once",
-                )  # fmt: skip
-                return False
-        if int(pattern.values.get("chunk", 0)) > o.row_bytes * o.banks:
-            self._checker.wrong(
-                (*place, "chunk"), "is too large", expected="less than a row of all banks"
-            )
-            return False
-        width = pattern.values.get("tile_k") or pattern.values.get("head_dim")
-        bits = ELEMENT_BITS[pattern.text("format")] if "format" in pattern.values else 0
-        if width is not None and gcd(int(width) * bits, 8 * access) < 8 * access:
-            key = "tile_k" if "tile_k" in pattern.values else "head_dim"
-            self._checker.wrong(
-                (*place, key), "makes rows that are no whole number of accesses",
-                expected=f"a multiple of {8 * access // bits} elements",
-            )  # fmt: skip
-            return False
-        return True

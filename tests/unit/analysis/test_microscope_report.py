@@ -10,7 +10,7 @@ from sim.scenario.microscope_scenario import MicroScenario
 
 
 def test_the_report_of_a_shipped_scenario_holds_all_figures_and_points(tmp_path: Path) -> None:
-    scenario = load_any("microscope_kernels", ["bytes=4 KiB"])
+    scenario = load_any("microscope_kernels", ["bytes=8 KiB"])
     assert isinstance(scenario, MicroScenario)
     few = replace(scenario, points=scenario.points[::4])
     results = execute_microscope(few)
@@ -28,7 +28,7 @@ def test_one_channel_and_patterns_without_an_axis_or_a_read_can_be_drawn(tmp_pat
     file.write_text(
         'title = "One"\nbytes = "4 KiB"\n'
         '[[patterns]]\nkind = "random"\nread_share = 0.0\n'
-        '[[patterns]]\nkind = "streams"\nstreams = [1, 2]\nchunk = ["64 B", "1 KiB"]\n'
+        '[[patterns]]\nkind = "streams"\nstreams = [1, 2]\nchunk = ["64 B", "512 B"]\n'
     )
     scenario = load_any(str(file))
     assert isinstance(scenario, MicroScenario)

@@ -113,6 +113,13 @@ def test_a_gemm_reads_every_byte_of_its_matrix_once() -> None:
     assert sorted(stream.address.tolist()) == list(range(0, size, stream.chunk_bytes))
 
 
+def test_a_stride_that_meets_one_channel_only_is_seen_by_that_channel() -> None:
+    said = {"rows": 8, "cols": 16384, "channels": 64, "channel_hash": False, "tile_n": 8}
+    spec = _spec("gemm_tiles", ctas=1, stages=1, interleave=512, **said)
+    stream = stream_of(spec, load_dram("hbm3-5200"), 8192, np.random.default_rng(1))
+    assert len(stream.address) * stream.chunk_bytes == 8192
+
+
 def test_experts_are_contiguous_and_as_many_as_touched() -> None:
     spec = _spec("moe_experts", rows=128, cols=128, experts=16, touched=3, channels=1, stages=1)
     size = 128 * 128 * 2

@@ -51,13 +51,13 @@ def test_a_microscope_scenario_is_no_grid_of_points(tmp_path: Path) -> None:
 
 def test_lists_are_swept_in_the_order_of_the_file_the_channel_first(tmp_path: Path) -> None:
     text = GOOD.replace("[[patterns]]", 'map = ["bglow", "colow"]\n[[patterns]]')
-    scenario = load(tmp_path, text + 'chunk = ["64 B", "1 KiB", "128 B"]\n')
+    scenario = load(tmp_path, text + 'chunk = ["64 B", "512 B", "128 B"]\n')
     assert [tuple(axis.label for axis in point.axes) for point in scenario.points] == [
-        ("bglow", "64 B"), ("bglow", "1 KiB"), ("bglow", "128 B"),
-        ("colow", "64 B"), ("colow", "1 KiB"), ("colow", "128 B"),
+        ("bglow", "64 B"), ("bglow", "512 B"), ("bglow", "128 B"),
+        ("colow", "64 B"), ("colow", "512 B"), ("colow", "128 B"),
     ]  # fmt: skip
     assert [axis.key for axis in scenario.points[0].axes] == ["map", "chunk"]
-    assert scenario.points[1].axes[1].value == 1024
+    assert scenario.points[1].axes[1].value == 512
 
 
 def test_a_contestant_says_what_it_has_of_its_own(tmp_path: Path) -> None:
@@ -147,3 +147,9 @@ def test_a_shipped_scenario_loads(name: str) -> None:
     scenario = load_any(f"microscope_{name}")
     assert isinstance(scenario, MicroScenario)
     assert len(scenario.contestants) >= 3
+
+
+def test_a_point_needs_a_few_granules(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD + 'chunk = "1 KiB"\n') == ["8 patterns.0.chunk: is too large"]
+    few = GOOD.replace("4 KiB", "64 B")
+    assert problems(tmp_path, few)[0] == "3 bytes: is too small"
