@@ -50,6 +50,19 @@ PHASE_COLOURS: Final = MappingProxyType(
 CAUSE_HATCHES: Final = MappingProxyType({"l2_bandwidth": "||||", "l2_latency": "||||"})
 """Green looks grey to many, so what is green carries lines as well (dots would swell the files)."""
 HATCH_COLOURS: Final = MappingProxyType({"l2_bandwidth": "#7fd0bd", "l2_latency": "#0b6e5d"})
+DRAM_COLOURS: Final = MappingProxyType(
+    {
+        "data": "#1f4e96",
+        "row_miss": "#f09433",
+        "bank_conflict": "#b5440f",
+        "faw": "#fbd98a",
+        "turnaround": "#8a4fa8",
+        "refresh": "#0b6e5d",
+        "column": "#8db9e8",
+        "idle": "#dfe3e8",
+    }
+)
+"""A data bus at work is blue, rows are orange, refresh is green."""
 TRAFFIC_COLOURS: Final = MappingProxyType(
     {
         "weights": "#1f4e96",

@@ -89,6 +89,28 @@ def run(
     )
 
 
+@cli.command()
+@click.argument("scenario")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: results/NAME].")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Change a key of the scenario, such as channel.refresh=hidden; repeatable.",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes [default: one per core].")
+@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+def microscope(
+    scenario: str, out: Path | None, overrides: tuple[str, ...], jobs: int | None, force: bool
+) -> None:
+    """Look at one DRAM channel, command by command, as SCENARIO says (a name or a TOML file)."""
+    from sim.cli_options import RunOptions  # noqa: PLC0415
+    from sim.cli_run import run_scenario  # noqa: PLC0415
+
+    options = RunOptions(
+        scenario=scenario, out=out, overrides=overrides, jobs=jobs, memo=True, force=force
+    )
+    run_scenario(options, only="patterns")
+
+
 @cli.command(name="list")
 @click.argument("what", type=click.Choice(LISTABLE), required=False)
 def list_(what: str | None) -> None:

@@ -18,6 +18,7 @@ from sim.run.result import Result
 from sim.run.timeline import write_timeline
 from sim.run.write import write_result
 from sim.scenario.load import load_any
+from sim.scenario.microscope_scenario import MicroScenario
 from sim.scenario.scenario import ReportOptions, Scenario
 from sim.scenario.serve_scenario import ServeScenario
 
@@ -25,18 +26,26 @@ REPORT_GROUP: Final = "tokenstall.reports"
 RESULT_FILES: Final = ("result.json", "summary.json", "report.html")
 
 
-def run_scenario(options: RunOptions) -> None:
-    """Run a scenario, write its results and print them.
+def run_scenario(options: RunOptions, *, only: str = "") -> None:
+    """Run a scenario, write its results and print them; with `only`, one that has that table.
 
     Raises InputError; then, as after an interruption, no file has been written or changed.
     """
     scenario = load_any(options.scenario, options.overrides)
+    if only and not isinstance(scenario, MicroScenario):
+        message, expected = "is no scenario for the microscope", f"a file with [[{only}]]"
+        raise InputError([Problem(file=options.scenario, message=message, expected=expected)])
     out_dir = options.out or Path("results") / scenario.name
     check_out_dir(out_dir, force=options.force)
     if isinstance(scenario, ServeScenario):
         from sim.cli_serve import run_serve  # noqa: PLC0415 - needed by few
 
         run_serve(scenario, out_dir, options)
+        return
+    if isinstance(scenario, MicroScenario):
+        from sim.cli_microscope import run_microscope  # noqa: PLC0415 - needed by few
+
+        run_microscope(scenario, out_dir, options)
         return
     with options.progress("simulating") as report:
         result = execute(scenario, progress=report, jobs=options.processes, memo=options.memo)

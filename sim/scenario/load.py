@@ -21,6 +21,8 @@ from sim.resources import (
 )
 from sim.scenario.checks import check_contestant, check_grid, check_names
 from sim.scenario.engines import load_engine
+from sim.scenario.microscope_load import load_microscope
+from sim.scenario.microscope_scenario import MicroScenario
 from sim.scenario.overrides import apply_overrides
 from sim.scenario.references import find_model, referred, routing_of
 from sim.scenario.scenario import (
@@ -56,18 +58,25 @@ def load_scenario(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario:
     and models that they name; a serving scenario is one, too.
     """
     checker, path = _read(name_or_path, overrides)
-    if checker.source.get(("serve",)) is not None:
-        checker.wrong(("serve",), "makes a serving scenario", expected="one with a grid of points")
-        raise checker.error(ScenarioError)
+    for key, kind in (("serve", "serving"), ("patterns", "microscope")):
+        if checker.source.get((key,)) is not None:
+            message = f"makes a {kind} scenario"
+            checker.wrong((key,), message, expected="one with a grid of points")
+            raise checker.error(ScenarioError)
     return _resolved(checker, path)
 
 
-def load_any(name_or_path: str, overrides: Iterable[str] = ()) -> Scenario | ServeScenario:
-    """Return the scenario, of a grid of points or of serving, of this name or path.
+def load_any(
+    name_or_path: str, overrides: Iterable[str] = ()
+) -> Scenario | ServeScenario | MicroScenario:
+    """Return the scenario, of a grid of points, of serving or a microscope, of this name or path.
 
-    Raises ScenarioError as `load_scenario` does. What has a table `serve` is a serving scenario.
+    Raises ScenarioError as `load_scenario` does. What has a table `serve` is a serving scenario,
+    what has `patterns` is one for the microscope.
     """
     checker, path = _read(name_or_path, overrides)
+    if checker.source.get(("patterns",)) is not None:
+        return load_microscope(checker, path)
     if checker.source.get(("serve",)) is not None:
         return load_serve(checker, path)
     return _resolved(checker, path)

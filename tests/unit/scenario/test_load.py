@@ -278,7 +278,12 @@ def test_paths_start_at_the_scenario(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in available_scenarios(scenario_dirs()) if not n.startswith("serve_")]
+    "name",
+    [
+        name
+        for name in available_scenarios(scenario_dirs())
+        if not name.startswith(("serve_", "microscope_"))
+    ],
 )
 def test_every_shipped_scenario_is_valid(name: str) -> None:
     """Each resolves, and compares at least two contestants."""

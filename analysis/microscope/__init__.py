@@ -1,0 +1,1 @@
+"""Figures and report of microscope runs: one DRAM channel up close."""
