@@ -80,7 +80,7 @@ def test_the_refresh_debt_is_bounded(run: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("mode", ["all_bank", "per_bank", "hidden"])
-def test_over_many_intervals_refreshes_keep_up_with_those_due(mode: RefreshMode, turns: bool) -> None:
+def test_over_many_intervals_refreshes_keep_up(mode: RefreshMode, turns: bool) -> None:
     """Random runs end within an interval or two; this one takes twenty of REFab."""
     spec = load_dram("hbm2-2000")
     pattern = Pattern(
