@@ -18,10 +18,12 @@ DEVICES = ("hbm2-2000", "hbm3-6400", "gddr6-14000", "lpddr5-6400", "ddr5-4800", 
 def controllers(draw: DrawFn) -> Controller:
     write_queue = draw(st.integers(2, 40))
     write_high = draw(st.integers(1, write_queue))
+    bank_queue = draw(st.sampled_from([0, 0, 2, 8]))
+    turns = bank_queue > 0 and draw(st.booleans())
     return Controller(
         read_queue=draw(st.integers(1, 80)),
         write_queue=write_queue,
-        bank_queue=draw(st.sampled_from([0, 0, 2, 8])),
+        bank_queue=bank_queue,
         staging=draw(st.sampled_from([8, 256])),
         write_high=write_high,
         write_low=draw(st.integers(0, write_high)),
@@ -32,7 +34,8 @@ def controllers(draw: DrawFn) -> Controller:
         row_timeout_ps=draw(st.sampled_from([20_000, 200_000])),
         refresh=draw(st.sampled_from(["none", "all_bank", "per_bank", "hidden"])),
         refresh_stall=draw(st.sampled_from(["channel", "pseudo_channel"])),
-        age_bound_ps=draw(st.sampled_from([0, 100_000, 1_000_000])),
+        age_bound_ps=0 if turns else draw(st.sampled_from([0, 100_000, 1_000_000])),
+        bank_order="round_robin" if turns else "age",
     )
 
 

@@ -12,7 +12,7 @@ from sim.hardware.dram.address import MAPS
 from sim.hardware.dram.channel import ChannelResult, Command, simulate
 from sim.hardware.dram.checker import check_log, refresh_debt
 from sim.hardware.dram.compiled import available
-from sim.hardware.dram.controller import Controller
+from sim.hardware.dram.controller import Controller, RefreshMode
 from sim.hardware.dram.patterns import Pattern, make_stream
 from sim.hardware.dram.timing import load_dram
 from tests.strategies_dram import runs
@@ -76,6 +76,28 @@ def test_the_refresh_debt_is_bounded(run: dict[str, Any]) -> None:
         debt = refresh_debt(run["spec"], result.log, end, all_bank=every)
         assert debt <= bound
         assert result.max_refresh_debt <= bound
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("mode", ["all_bank", "per_bank", "hidden"])
+def test_over_many_intervals_refreshes_keep_up(mode: RefreshMode, turns: bool) -> None:
+    """Random runs end within an interval or two; this one takes twenty of REFab."""
+    spec = load_dram("hbm2-2000")
+    pattern = Pattern(
+        name="random", chunk_bytes=64, total_bytes=64 * 256, offered_load=0.0065, n_streams=1
+    )
+    stream = make_stream(pattern, spec, np.random.default_rng(5))
+    controller = Controller(
+        refresh=mode, bank_queue=8 if turns else 0, bank_order="round_robin" if turns else "age"
+    )
+    result = simulate(spec, controller, MAPS["bglow"], stream, log_size=LOG, compiled=False)
+    end, every = int(result.issue_edge.max()), mode == "all_bank"
+    assert end > 15 * spec.edges().refi
+    bound = controller.refresh_debt + 1 if mode == "hidden" else 2
+    assert refresh_debt(spec, result.log, end, all_bank=every) <= bound
+    interval = spec.edges().refi if every else spec.edges().refi_pb
+    due = end // interval * spec.organisation.pseudo_channels
+    assert due - 2 * bound <= result.refreshes <= due
 
 
 @settings(max_examples=10)

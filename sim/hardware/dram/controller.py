@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 RowPolicy = Literal["open", "closed", "adaptive"]
 RefreshMode = Literal["none", "all_bank", "per_bank", "hidden"]
 RefreshStall = Literal["pseudo_channel", "channel"]
+BankOrder = Literal["age", "round_robin"]
 
 _ROW_POLICY: Final = {"open": 0, "closed": 1, "adaptive": 2}
 _REFRESH: Final = {"none": 0, "all_bank": 1, "per_bank": 2, "hidden": 3}
@@ -29,6 +30,7 @@ class Options(NamedTuple):
     stall_channel: int
     max_debt: int
     age_bound: int
+    turns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Controller:
       refresh has not been issued.
     - `age_bound_ps`: if not 0, the oldest request of a queue that has waited longer goes first:
       its bank serves nothing else and its queue is served.
+    - `bank_order`: with bank queues, `round_robin` lets the banks take turns instead of serving the
+      oldest request first; a clock's second command is the next one found, or none.
     """
 
     read_queue: int = 64
@@ -68,6 +72,7 @@ class Controller:
     refresh_stall: RefreshStall = "pseudo_channel"
     refresh_debt: int = 8
     age_bound_ps: int = 0
+    bank_order: BankOrder = "age"
 
     def __post_init__(self) -> None:
         """Refuse watermarks with which requests could wait for ever."""
@@ -80,6 +85,12 @@ class Controller:
             raise ValueError(
                 f"write_when_idle(={self.write_when_idle}) must be from 1 to"
                 f" write_queue(={self.write_queue})."
+            )
+
+        if self.bank_order == "round_robin" and (not self.bank_queue or self.age_bound_ps):
+            raise ValueError(
+                f"bank_order='round_robin' needs bank_queue > 0 (is {self.bank_queue})"
+                f" and age_bound_ps = 0 (is {self.age_bound_ps})."
             )
 
     def options(self, edge_ps: float) -> Options:
@@ -100,12 +111,14 @@ class Controller:
             stall_channel=int(self.refresh_stall == "channel"),
             max_debt=self.refresh_debt,
             age_bound=int(self.age_bound_ps / edge_ps),
+            turns=int(self.bank_order == "round_robin"),
         )
 
 
 # How the two reference simulators schedule, read from their sources: Ramulator 2.1 @ c5b1c3a4
 # (src/ramulator/controller) stops the channel while a refresh waits; DRAMsim3 @ 29817593 puts 32
-# requests before queues of 8 a bank and lets 4 hits pass.
+# requests before queues of 8 a bank, lets 4 hits pass and serves the banks round robin
+# (src/command_queue.cc, src/controller.cc).
 RAMULATOR: Final = Controller(refresh_stall="channel")
 DRAMSIM3: Final = replace(
     RAMULATOR,
@@ -116,4 +129,5 @@ DRAMSIM3: Final = replace(
     write_low=1,
     write_when_idle=9,
     hit_limit=4,
+    bank_order="round_robin",
 )

@@ -23,6 +23,7 @@ from sim.hardware.dram.state import (
     O_BANK_QUEUE,
     O_REFRESH,
     O_ROW_POLICY,
+    O_TURNS,
     PRE,
     Q_BANK,
     Q_FIELDS,
@@ -38,6 +39,7 @@ from sim.hardware.dram.state import (
     S_ROW_NEXT,
     Ints,
 )
+from sim.hardware.dram.turns import take_turns
 
 # Edges in a row without an access after which the scheduler must have a bug.
 STUCK: Final = 1_000_000
@@ -54,11 +56,13 @@ def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
         if now >= m[S_DUE]:
             become_due(m, now)
         choose_mode(m, q, now)
-        if now >= _column_from(m) and now & (m[E_PER_CLOCK] - 1) == 0:
+        if m[O_TURNS]:
+            _turn(m, q, log, now)
+        elif now >= _column_from(m) and now & (m[E_PER_CLOCK] - 1) == 0:
             burst = pick_access(m, q, now)
             if burst >= 0:
                 access(m, q, log, now, burst)
-        if now >= m[S_ROW_FREE]:
+        if m[O_TURNS] == 0 and now >= m[S_ROW_FREE]:
             _row_command(m, q, log, now)
         now = _next_edge(m, q, now)
         idle = 0 if m[S_DONE] > done else idle + 1
@@ -85,12 +89,30 @@ def _row_command(m: Ints, q: Ints, log: Ints, now: int) -> None:
             m[BANK_CONFLICTED + bank] = 1
         m[S_ROW_NEXT] = m[S_ROW_FREE]
     elif m[O_ROW_POLICY] == ADAPTIVE_ROWS:
-        bank, soon = pick_unused(m, now)
-        if bank >= 0:
-            precharge(m, log, PRE, now, bank)
-            m[S_ROW_NEXT] = m[S_ROW_FREE]
-        else:
-            m[S_ROW_NEXT] = min(m[S_ROW_NEXT], soon)
+        _close_unused(m, log, now)
+
+
+@jitable
+def _turn(m: Ints, q: Ints, log: Ints, now: int) -> None:
+    """Start what may start if the banks take turns: refresh, then requests, then unused rows."""
+    refreshed = 0
+    if m[O_REFRESH] and now >= m[S_REFRESH_NEXT] and now >= m[S_ROW_FREE]:
+        refreshed = 1 if refresh_step(m, log, now) else 0
+    rows = False
+    if now >= min(_column_from(m), m[S_ROW_NEXT]) or refreshed:
+        rows = take_turns(m, q, log, now, refreshed)
+    if m[O_ROW_POLICY] == ADAPTIVE_ROWS and not rows and now >= m[S_ROW_FREE]:
+        _close_unused(m, log, now)
+
+
+@jitable
+def _close_unused(m: Ints, log: Ints, now: int) -> None:
+    bank, soon = pick_unused(m, now)
+    if bank >= 0:
+        precharge(m, log, PRE, now, bank)
+        m[S_ROW_NEXT] = m[S_ROW_FREE]
+    else:
+        m[S_ROW_NEXT] = min(m[S_ROW_NEXT], soon)
 
 
 @inlined

@@ -52,7 +52,7 @@ from sim.hardware.dram.state import (
 
 
 @inlined
-def _held(m: Ints, bank: int) -> bool:
+def held(m: Ints, bank: int) -> bool:
     """Return whether a refresh keeps a bank from new work."""
     return bool(m[PC_BLOCK + m[BANK_PC + bank]] or m[BANK_BLOCK + bank])
 
@@ -103,16 +103,16 @@ def _pick_hit(m: Ints, q: Ints, now: int, soon: int) -> tuple[int, int]:
             write = q[burst * Q_FIELDS + Q_WRITE] if m[O_BANK_QUEUE] else kind
             start = access_from(m, bank, write)
             if m[O_BANK_QUEUE] and start > now:
-                burst, start = _other_hit(m, q, bank, burst, start)
+                burst, start = other_hit(m, q, bank, burst, start)
             if start > now:
                 soon = min(soon, start)
-            elif burst < best and not _held(m, bank) and (bank != late_bank or burst == late):
+            elif burst < best and not held(m, bank) and (bank != late_bank or burst == late):
                 best = burst
     return best, soon
 
 
 @jitable
-def _other_hit(m: Ints, q: Ints, bank: int, burst: int, start: int) -> tuple[int, int]:
+def other_hit(m: Ints, q: Ints, bank: int, burst: int, start: int) -> tuple[int, int]:
     """Return the first hit of the other direction if it may start sooner, else this one."""
     write = q[burst * Q_FIELDS + Q_WRITE]
     other = access_from(m, bank, 1 - write)
@@ -146,12 +146,12 @@ def pick_row(m: Ints, q: Ints, now: int) -> int:
                 soon = min(soon, start)
                 continue
             burst = m[LIST_HEAD + kind * MAX_BANKS + bank]
-            if m[BANK_ACTIVE + bank] >= 0 or burst >= best or _held(m, bank):
+            if m[BANK_ACTIVE + bank] >= 0 or burst >= best or held(m, bank):
                 continue
             if closed:
                 start = up(m, max(now, m[GROUP_ACT + m[BANK_GROUP + bank]]))
             else:
-                burst = _conflict(m, q, kind, bank, burst)
+                burst = conflict(m, q, kind, bank, burst)
             if start > now:
                 soon = min(soon, start)
             elif burst < best:
@@ -163,7 +163,7 @@ def pick_row(m: Ints, q: Ints, now: int) -> int:
 
 
 @jitable
-def _conflict(m: Ints, q: Ints, kind: int, bank: int, head: int) -> int:
+def conflict(m: Ints, q: Ints, kind: int, bank: int, head: int) -> int:
     """Return the request that may close the open row of a bank, or FAR; `head` is the oldest."""
     row, hit = m[BANK_ROW + bank], m[LIST_HIT + kind * MAX_BANKS + bank]
     if q[head * Q_FIELDS + Q_ROW] == row:

@@ -168,6 +168,7 @@ S_QUEUED: Final = SINGLES + 29  # requests in bank queues
 S_DUE: Final = SINGLES + 38  # when the next refresh becomes due
 S_STACKS: Final = SINGLES + 30
 S_PER_STACK: Final = SINGLES + 39  # banks of a stack id
+S_TURN: Final = SINGLES + 31  # the bank that was served last (round robin)
 FRONT_HEAD: Final = SINGLES + 34  # requests before the bank queues, reads and writes
 FRONT_TAIL: Final = SINGLES + 36
 # How many banks HIT_LIST and WORK_LIST hold (`+ kind * MAX_STACKS + stack`).
@@ -226,4 +227,5 @@ O_REFRESH: Final = OPTIONS + 11
 O_STALL_CHANNEL: Final = OPTIONS + 12
 O_MAX_DEBT: Final = OPTIONS + 13
 O_AGE_BOUND: Final = OPTIONS + 14
-SIZE: Final = OPTIONS + 15
+O_TURNS: Final = OPTIONS + 15
+SIZE: Final = OPTIONS + 16
