@@ -102,8 +102,8 @@ class _Entry:
     """
 
     __slots__ = (
-        "asked", "dirty", "made", "name", "old", "own", "pinned", "resident", "size", "streamed", "touched",
-        "traffic",
+        "asked", "dirty", "made", "name", "old", "own", "pinned", "resident", "size", "streamed",
+        "touched", "traffic",
     )  # fmt: skip
 
     def __init__(
