@@ -11,7 +11,7 @@ from sim.hardware.fold import fold
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2
 from sim.hardware.plan import granule_bytes, plan_kernel
-from sim.hardware.residency import EMPTY_L2, L2State, Residency
+from sim.hardware.residency import EMPTY_L2, EVICT_FIRST, L2Policy, L2State, Residency
 from sim.hardware.sm import Sm, SmJob, SmLedger
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel
@@ -49,7 +49,7 @@ class Gpu:
     `symmetry` simulates one SM and one channel of each class; without it every one is a process
     of its own, with the same result to the picosecond. `granule_bytes` sets the simulated request
     size, `granule_scale` scales the one that is chosen by kernel otherwise; `address_map` defaults
-    to a perfect hash.
+    to a perfect hash. `l2_policy` says who leaves L2 first.
     """
 
     spec: ChipSpec
@@ -57,6 +57,7 @@ class Gpu:
     granule_bytes: int | None = None
     granule_scale: Fraction = Fraction(1)
     address_map: AddressMap | None = None
+    l2_policy: L2Policy = EVICT_FIRST
 
     def target(self) -> Target:
         """Return what kernel authors may know of this chip."""
@@ -71,13 +72,13 @@ class Gpu:
     def fingerprint(self) -> tuple[object, ...]:
         """Return what identifies this device in a memo key."""
         knobs = (self.symmetry, self.granule_bytes, self.granule_scale, self.address_map)
-        return (self.spec.fingerprint(), *knobs)
+        return (self.spec.fingerprint(), *knobs, self.l2_policy)
 
     def run(self, kernel: Kernel, l2: L2State = EMPTY_L2, probe: Probe | None = None) -> KernelRun:
         """Simulate `kernel` on an idle device whose L2 holds `l2`."""
         spec = self.spec
         env = Clock()
-        residency = Residency(spec.l2_bytes, kernel.segments, l2)
+        residency = Residency(spec.l2_bytes, kernel.segments, l2, self.l2_policy)
         hbm = Hbm(
             spec,
             probe,

@@ -24,6 +24,27 @@ class Resident:
     dirty_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L2Policy:
+    """Who leaves L2 first.
+
+    `evict_first`: streamed tensors before activations. `lru`: whatever is oldest. A set-aside of
+    `pinned_bytes` holds the classes `pinned`, whichever the order: others never evict them, they
+    evict each other beyond it, and others use what they leave free (CUDA C++ Programming Guide,
+    "L2 Set-Aside for Persisting Accesses"). Raises InvariantError for a size below zero.
+    """
+
+    lru: bool = False
+    pinned: frozenset[Traffic] = frozenset()
+    pinned_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if self.pinned_bytes < 0:
+            raise InvariantError(f"L2 cannot pin {self.pinned_bytes} bytes")
+
+
+EVICT_FIRST = L2Policy()
 L2State = tuple[Resident, ...]
 EMPTY_L2: L2State = ()
 
@@ -55,14 +76,17 @@ def forget(state: L2State, alive: Collection[str]) -> L2State:
 
 
 def received(
-    state: L2State, tensors: Sequence[Tensor], capacity_bytes: int
+    state: L2State,
+    tensors: Sequence[Tensor],
+    capacity_bytes: int,
+    policy: L2Policy = EVICT_FIRST,
 ) -> tuple[L2State, Counter[Traffic]]:
     """Return the state once `tensors` arrived from other GPUs, and the dirty bytes that left.
 
     Bytes from a link are written through L2, as those of a kernel are.
     """
     segments = [Segment(name=t.name, size_bytes=t.size_bytes, traffic=t.traffic) for t in tensors]
-    residency = Residency(capacity_bytes, segments, state)
+    residency = Residency(capacity_bytes, segments, state, policy)
     for index, segment in enumerate(segments):
         residency.write(index, segment.size_bytes)
     return residency.state(), residency.written_back
@@ -78,8 +102,8 @@ class _Entry:
     """
 
     __slots__ = (
-        "asked", "dirty", "made", "name", "old", "own", "resident", "size", "streamed", "touched",
-        "traffic",
+        "asked", "dirty", "made", "name", "old", "own", "pinned", "resident", "size", "streamed",
+        "touched", "traffic",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +117,7 @@ class _Entry:
         self.dirty = dirty
         self.own = own
         self.streamed = traffic is not Traffic.ACTIVATIONS
+        self.pinned = False
         self.made = False
         self.touched = 0
         self.asked: dict[int, int] = {}
@@ -108,16 +133,24 @@ class Residency:
     __slots__ = (
         "_kept",
         "_others",
+        "_pinned",
         "_streamed",
         "capacity",
         "entries",
         "made_dirty",
+        "pinned_bytes",
         "total",
         "written_back",
         "written_back_bytes",
     )
 
-    def __init__(self, capacity_bytes: int, segments: Sequence[Segment], state: L2State) -> None:
+    def __init__(
+        self,
+        capacity_bytes: int,
+        segments: Sequence[Segment],
+        state: L2State,
+        policy: L2Policy = EVICT_FIRST,
+    ) -> None:
         known = {entry.name: entry for entry in state if entry.name}
         self.capacity = capacity_bytes
         self.entries = [_own(segment, known.get(segment.name)) for segment in segments]
@@ -125,9 +158,15 @@ class Residency:
         order = [own.pop(e.name) if e.name in own else _foreign(e) for e in state]
         order.extend(own.values())
         self._others = [entry for entry in order if not entry.own]
-        # Both youngest first: victims are taken from the end.
-        self._streamed = [e for e in reversed(order) if e.streamed]
-        self._kept = [e for e in reversed(order) if not e.streamed]
+        self.pinned_bytes = min(policy.pinned_bytes, capacity_bytes)
+        for entry in order:
+            entry.streamed = entry.streamed or policy.lru
+            # Nameless bytes are of past layers: nobody reads them again.
+            entry.pinned = bool(entry.name) and entry.traffic in policy.pinned
+        # All youngest first: victims are taken from the end.
+        self._pinned = [e for e in reversed(order) if e.pinned]
+        self._streamed = [e for e in reversed(order) if e.streamed and not e.pinned]
+        self._kept = [e for e in reversed(order) if not e.streamed and not e.pinned]
         self.total = sum(entry.resident for entry in order)
         self.written_back: Counter[Traffic] = Counter()
         self.written_back_bytes = 0
@@ -193,7 +232,7 @@ class Residency:
             entry.made = entry.made or not entry.touched
             entry.old += min(added, max(0, entry.size - entry.touched - entry.old))
         self.total += added
-        if self.total > self.capacity:
+        if self.total > self.capacity or entry.pinned:
             self._evict(entry)
 
     def _insert(self, entry: _Entry, size_bytes: int) -> None:
@@ -201,11 +240,16 @@ class Residency:
         if added > 0:
             entry.resident += added
             self.total += added
-            if self.total > self.capacity:
+            if self.total > self.capacity or entry.pinned:
                 self._evict(entry)
 
     def _evict(self, newest: _Entry) -> None:
-        """Make room: streamed entries, oldest first and `newest` last, then the others likewise."""
+        """Make room: streamed entries, oldest first and `newest` last, then the others likewise.
+
+        Pinned ones leave only what exceeds their own region.
+        """
+        if self._pinned:
+            self._trim_pinned(newest)
         for victims, is_streamed in ((self._streamed, True), (self._kept, False)):
             i = len(victims)
             while i and self.total > self.capacity:
@@ -215,8 +259,18 @@ class Residency:
                     self._drop(victim, self.total - self.capacity)
                 if not victim.resident and not victim.own:
                     del victims[i]
-            if self.total > self.capacity and newest.streamed is is_streamed:
+            if self.total > self.capacity and newest.streamed is is_streamed and not newest.pinned:
                 self._drop(newest, self.total - self.capacity)
+
+    def _trim_pinned(self, newest: _Entry) -> None:
+        excess = sum(entry.resident for entry in self._pinned) - self.pinned_bytes
+        others = [entry for entry in reversed(self._pinned) if entry is not newest]
+        for victim in (*others, newest) if newest.pinned else others:
+            if excess <= 0:
+                break
+            before = victim.resident
+            self._drop(victim, excess)
+            excess -= before - victim.resident
 
     def _drop(self, entry: _Entry, size_bytes: int) -> None:
         resident = entry.resident

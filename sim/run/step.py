@@ -199,7 +199,7 @@ def run_exchange(op: Exchange, device: Device, l2: L2State) -> tuple[OperatorSum
     run, ranks = device.exchange(op.what), op.what.ranks
     names = {tensor.name for tensor in op.inputs}
     made = [tensor for tensor in op.outputs if tensor.name not in names]
-    l2, written_back = received(l2, made, device.gpu.spec.l2_bytes)
+    l2, written_back = received(l2, made, device.gpu.spec.l2_bytes, device.gpu.l2_policy)
     shares = share_out(Counter(run.rank_ps), ranks, run.time_ps)
     sent_bytes = ceil_div(run.link_bytes + run.network_bytes, ranks)
     traffic = Counter({(Traffic.ACTIVATIONS.value, "link", "write"): sent_bytes})
