@@ -126,7 +126,7 @@ def simulate(
         finished = fast_run()(*arrays, FAR)
     else:
         lists = [array.tolist() for array in arrays]
-        finished = run(*lists, FAR)
+        finished = run(*lists, until=FAR)
         arrays = [np.array(values, dtype=np.int64) for values in lists]
     if not finished:
         raise InvariantError(f"DRAM scheduler stuck on {spec.name} with {controller}")

@@ -37,7 +37,7 @@ _ROOM = 1024  # numbers that a compiled channel's arrays have room for at first
 class _Growing:
     """A sequence of integers to which more are added: a list, or an array with room to spare."""
 
-    __slots__ = ("values", "used")
+    __slots__ = ("used", "values")
 
     def __init__(self, *, compiled: bool) -> None:
         self.values: Any = np.zeros(_ROOM, dtype=np.int64) if compiled else []
