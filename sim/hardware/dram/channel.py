@@ -126,7 +126,7 @@ def simulate(
         finished = fast_run()(*arrays, FAR)
     else:
         lists = [array.tolist() for array in arrays]
-        finished = run(*lists, until=FAR)
+        finished = run(lists[0], lists[1], lists[2], lists[3], lists[4], FAR)
         arrays = [np.array(values, dtype=np.int64) for values in lists]
     if not finished:
         raise InvariantError(f"DRAM scheduler stuck on {spec.name} with {controller}")

@@ -122,9 +122,10 @@ class ResumableChannel:
         self._until = FAR
         self._go(FAR)
 
-    def issue(self, burst: int) -> int:
-        """Return when the RD or WR of a burst started, or -1."""
-        return int(self._q.values[burst * Q_FIELDS + Q_ISSUE])
+    def issues(self, first: int, last: int) -> Array:
+        """Return when the RD or WR of bursts `first` to `last` (excluded) started, -1 if not yet."""
+        values = self._q.values[first * Q_FIELDS + Q_ISSUE : last * Q_FIELDS : Q_FIELDS]
+        return np.asarray(values, dtype=np.int64)
 
     def cause_edges(self) -> tuple[dict[str, int], int]:
         """Return the time of all data buses by cause, and the edges from 0 to the last data."""
