@@ -13,7 +13,7 @@ import numpy as np
 from sim.hardware.clock import Clock
 from sim.hardware.dram.address import MAPS
 from sim.hardware.dram.controller import GPU
-from sim.hardware.dram.process import BankChannel
+from sim.hardware.dram.process import BankChannel, BankDevice
 from sim.hardware.dram.scaled import dram_for
 from sim.hardware.pending import Pending
 from sim.hardware.spec import ChipSpec
@@ -55,13 +55,11 @@ class BankHbm:
         self._bytes = [0] * (len(segments) + 1)
         self._sent = [0] * (len(segments) + 1)
         shown = 1 if symmetry else n
+        device = BankDevice(dram=dram, controller=GPU, address_map=MAPS["bglow_ipoly"])
         self.channels = [
-            BankChannel(
-                env, dram, GPU, MAPS["bglow_ipoly"],
-                name=f"hbm{i}", multiplicity=n // shown, probe=probe,
-            )
+            BankChannel(env, device, probe, name=f"hbm{i}", multiplicity=n // shown)
             for i in range(shown)
-        ]  # fmt: skip
+        ]
         together = spec.sm_count * _TILE_ROWS
         self._walks = [_walks(self._in, segments, i, together) for i in range(shown)]
 
@@ -69,7 +67,7 @@ class BankHbm:
         """Ask for `reads` (segment, bytes) and write-backs; the answer comes later.
 
         A channel's bursts are its share of all bytes so far, rounded up: a request that lies
-        within a burst that was asked for before fetches the next one, which the following ones find.
+        within a burst that was asked for before fetches the next one, which later ones find.
         """
         counts: list[tuple[int, int]] = []
         for segment, size in reads:

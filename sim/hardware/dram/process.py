@@ -26,9 +26,19 @@ Array = NDArray[np.int64]
 Done = Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankDevice:
+    """What a channel is made of; `compiled` as in `simulate`."""
+
+    dram: ScaledDram
+    controller: Controller
+    address_map: DramMap
+    compiled: bool | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class _Waiting:
-    """Reads `first` to `last` (excluded) of one request; done at `bound` (edges) at the earliest."""
+    """Reads `first` to `last` (excluded) of one request; not done before `bound` (edges)."""
 
     first: int
     last: int
@@ -52,21 +62,18 @@ class BankChannel:
     def __init__(
         self,
         env: Clock,
-        dram: ScaledDram,
-        controller: Controller,
-        address_map: DramMap,
+        device: BankDevice,
+        probe: Probe | None = None,
         *,
         name: str = "hbm0",
         multiplicity: int = 1,
-        probe: Probe | None = None,
-        compiled: bool | None = None,
     ) -> None:
         self._env = env
-        self._dram = dram
+        dram = self._dram = device.dram
         self._edges = dram.spec.edges()
-        self._map = address_map
+        self._map = device.address_map
         self._probe = probe
-        self._channel = ResumableChannel(dram.spec, controller, compiled=compiled)
+        self._channel = ResumableChannel(dram.spec, device.controller, compiled=device.compiled)
         self._waiting: list[_Waiting] = []
         self._wake_edge = -1
         self._until_ps = 0

@@ -123,7 +123,7 @@ class ResumableChannel:
         self._go(FAR)
 
     def issues(self, first: int, last: int) -> Array:
-        """Return when the RD or WR of bursts `first` to `last` (excluded) started, -1 if not yet."""
+        """Return when RD or WR of bursts `first` to `last` (excluded) started, or -1."""
         values = self._q.values[first * Q_FIELDS + Q_ISSUE : last * Q_FIELDS : Q_FIELDS]
         return np.asarray(values, dtype=np.int64)
 
