@@ -117,7 +117,8 @@ def _walks(
     base = 0
     for segment in segments:
         size = segment.size_bytes
-        if segment.tiled:
+        # A small matrix may have no chunk in this channel: it is read as a run.
+        if segment.tiled and size >= 4 * interleave.channels * interleave.chunk_bytes:
             walk: Walk | TiledWalk = TiledWalk(
                 interleave, base, size, channel=channel, together=together, short=segment.short
             )
