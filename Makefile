@@ -39,7 +39,8 @@ test: $(VENV)/.installed-dev  ## Lint, types, import contracts and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict sim analysis
 	$(BIN)/lint-imports --no-logo
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not slow' --cov
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow
 
 check: $(VENV)/.installed-dev  ## The fast part of `make test`
 	$(BIN)/ruff check .

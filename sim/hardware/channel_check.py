@@ -13,9 +13,9 @@ from sim.hardware.spec import ChipSpec
 
 TOLERANCE: Final = 0.04
 
-# Long runs: CTAs far apart sweep runs of some kilobytes; a copy is two such sweeps. Weight tiles: rows
-# of 128 bytes whose neighbour follows a stage later, so 256 bytes (the interleave) arrive as one,
-# from more rows at once than there are banks. Short pieces: rows of 64 bytes.
+# Long runs: CTAs far apart sweep runs of some kilobytes; a copy is two such sweeps. Weight tiles:
+# rows of 128 bytes whose neighbour follows a stage later, so 256 bytes (the interleave) arrive as
+# one, from more rows at once than there are banks. Short pieces: rows of 64 bytes.
 STREAM: Final = Access(4096, 16, 1.0)
 COPY: Final = Access(4096, 16, 0.5)
 TILE: Final = Access(256, 256, 1.0)

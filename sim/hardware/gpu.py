@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from sim.errors import InvariantError
 from sim.hardware.address_map import AddressMap, HashedMap
+from sim.hardware.bank_hbm import BankHbm
 from sim.hardware.clock import Clock
 from sim.hardware.dispatch import dispatch
 from sim.hardware.fold import fold
@@ -23,13 +25,18 @@ from sim.measure.probe import Probe
 _BULK_COPY_GENERATIONS = frozenset({"hopper", "blackwell"})
 
 
+ChannelKind = Literal["coarse", "bank"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRun:
     """One kernel on one device, from its start (launch gap excluded) to its last byte moved.
 
     `sm_ps` charges SM-picoseconds to causes: its sum is `time_ps` x `sm_count` exactly. Bytes are
     per segment of the kernel, in its order; `written_back_bytes` maps traffic classes to dirty
-    bytes that L2 sent to HBM. `l2` is the residency that the next kernel finds.
+    bytes that L2 sent to HBM. `l2` is the residency that the next kernel finds. `dram_ps`
+    (bank-level channels only) has pseudo-channel picoseconds by DRAM cause, idle included: they
+    sum to `time_ps` x pseudo-channels.
     """
 
     time_ps: int
@@ -40,6 +47,7 @@ class KernelRun:
     written_back_bytes: dict[str, int]
     l2: L2State
     events: int
+    dram_ps: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +57,9 @@ class Gpu:
     `symmetry` simulates one SM and one channel of each class; without it every one is a process
     of its own, with the same result to the picosecond. `granule_bytes` sets the simulated request
     size, `granule_scale` scales the one that is chosen by kernel otherwise; `address_map` defaults
-    to a perfect hash. `l2_policy` says who leaves L2 first.
+    to a perfect hash. `l2_policy` says who leaves L2 first. `channel` chooses how HBM is
+    simulated: as `coarse` servers with measured rates, or by `bank`, command by command, with an
+    address map of its own.
     """
 
     spec: ChipSpec
@@ -58,6 +68,7 @@ class Gpu:
     granule_scale: Fraction = Fraction(1)
     address_map: AddressMap | None = None
     l2_policy: L2Policy = EVICT_FIRST
+    channel: ChannelKind = "coarse"
 
     def target(self) -> Target:
         """Return what kernel authors may know of this chip."""
@@ -72,20 +83,14 @@ class Gpu:
     def fingerprint(self) -> tuple[object, ...]:
         """Return what identifies this device in a memo key."""
         knobs = (self.symmetry, self.granule_bytes, self.granule_scale, self.address_map)
-        return (self.spec.fingerprint(), *knobs, self.l2_policy)
+        return (self.spec.fingerprint(), *knobs, self.l2_policy, self.channel)
 
     def run(self, kernel: Kernel, l2: L2State = EMPTY_L2, probe: Probe | None = None) -> KernelRun:
         """Simulate `kernel` on an idle device whose L2 holds `l2`."""
         spec = self.spec
         env = Clock()
         residency = Residency(spec.l2_bytes, kernel.segments, l2, self.l2_policy)
-        hbm = Hbm(
-            spec,
-            probe,
-            address_map=self.address_map or HashedMap(n_channels=spec.pseudo_channels),
-            segments=kernel.segments,
-            symmetry=self.symmetry,
-        )
+        hbm = self._hbm(env, probe, kernel)
         cache = L2(env, spec, probe, hbm, residency)
         size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
         grid = fold(kernel, spec)
@@ -107,6 +112,8 @@ class Gpu:
         ]
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
         env.run()
+        if isinstance(hbm, BankHbm):
+            hbm.finish()
         time_ps = max(
             env.now,
             cache.drained_ps,
@@ -122,9 +129,22 @@ class Gpu:
             written_back_bytes={t.value: n for t, n in residency.written_back.items()},
             l2=residency.state(),
             events=env.events,
+            dram_ps=hbm.dram_ps(time_ps) if isinstance(hbm, BankHbm) else None,
         )
         _check(kernel, run, hbm, spec)
         return run
+
+    def _hbm(self, env: Clock, probe: Probe | None, kernel: Kernel) -> Hbm | BankHbm:
+        spec, segments = self.spec, kernel.segments
+        if self.channel == "bank":
+            return BankHbm(env, spec, probe, segments=segments, symmetry=self.symmetry)
+        return Hbm(
+            spec,
+            probe,
+            address_map=self.address_map or HashedMap(n_channels=spec.pseudo_channels),
+            segments=segments,
+            symmetry=self.symmetry,
+        )
 
 
 def _sum_ledgers(sms: list[Sm], spec: ChipSpec, time_ps: int, l2: L2) -> dict[str, int]:
@@ -155,7 +175,7 @@ def _charge_idle(ledger: SmLedger, time_ps: int, l2: L2) -> None:
     ledger.charge_wait(time_ps, busy, (cause, "tail"))
 
 
-def _check(kernel: Kernel, run: KernelRun, hbm: Hbm, spec: ChipSpec) -> None:
+def _check(kernel: Kernel, run: KernelRun, hbm: Hbm | BankHbm, spec: ChipSpec) -> None:
     """Raise InvariantError if time or bytes of a run do not add up."""
     if sum(run.sm_ps.values()) != run.time_ps * spec.sm_count:
         raise InvariantError(f"kernel {kernel.name!r}: causes do not sum to its time: {run.sm_ps}")
@@ -163,5 +183,7 @@ def _check(kernel: Kernel, run: KernelRun, hbm: Hbm, spec: ChipSpec) -> None:
         raise InvariantError(f"kernel {kernel.name!r}: L2 saw other bytes than its CTAs asked for")
     if sum(run.stored_bytes) != kernel.stored_bytes:
         raise InvariantError(f"kernel {kernel.name!r}: L2 took other bytes than its CTAs stored")
+    if run.dram_ps is not None and min(run.dram_ps.values()) < 0:
+        raise InvariantError(f"kernel {kernel.name!r}: DRAM causes exceed its time: {run.dram_ps}")
     if list(run.missed_bytes) != hbm.read_bytes:
         raise InvariantError(f"kernel {kernel.name!r}: misses differ from the bytes HBM served")

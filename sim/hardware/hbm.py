@@ -94,6 +94,7 @@ class Hbm:
     """
 
     __slots__ = ("_classes", "_costs", "channels", "probe", "read_bytes")
+    access_ps = 0  # of the latency that `serve` contains already
 
     def __init__(
         self,

@@ -5,13 +5,16 @@ instants queue behind. A hit is ready after the L2 latency, a miss after its cha
 it and the longer latency of HBM.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import simpy
 from simpy.events import NORMAL
 
+from sim.hardware.bank_hbm import BankHbm
 from sim.hardware.clock import Clock, Recurring
 from sim.hardware.hbm import Hbm
+from sim.hardware.pending import Pending
 from sim.hardware.residency import Residency
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Load, Store
@@ -88,7 +91,7 @@ class L2:
         env: Clock,
         spec: ChipSpec,
         probe: Probe | None,
-        hbm: Hbm,
+        hbm: Hbm | BankHbm,
         residency: Residency,
     ) -> None:
         self.env = env
@@ -104,7 +107,7 @@ class L2:
         self.missed_bytes = [0] * n_segments
         self.stored_bytes = [0] * n_segments
         self._hit_ps = spec.l2_latency_ps
-        self._hbm_ps = spec.hbm_latency_ps
+        self._hbm_ps = spec.hbm_latency_ps - hbm.access_ps
         self._pending: dict[int, _Group] = {}
         self._stores: dict[tuple[int, bool], int] = {}
         # At the end of an instant, so that all its requests are seen together.
@@ -163,8 +166,19 @@ class L2:
         fetched, channel = 0, self.busy
         if misses or write_back:
             self._written_back += write_back
-            fetched, channel = self.hbm.serve(start, misses, write_back)
-        for group in groups.values():
+            served = self.hbm.serve(start, misses, write_back)
+            if isinstance(served, Pending):
+                late = [group for group in groups.values() if group.missed]
+                groups = {key: group for key, group in groups.items() if not group.missed}
+                served.then(partial(self._answer_all, late, finish))
+            else:
+                fetched, channel = served
+        self._answer_all(groups.values(), finish, fetched, channel)
+
+    def _answer_all(
+        self, groups: Iterable[_Group], finish: int, fetched: int, channel: BusyLog
+    ) -> None:
+        for group in groups:
             self._answer(group, finish, fetched, channel)
 
     def _look_up(self, group: _Group, misses: list[tuple[int, int]]) -> int:

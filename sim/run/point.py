@@ -95,6 +95,7 @@ def build_device(scenario: Scenario, memo: Memo) -> Device:
         spec=scenario.hardware,
         symmetry=simulation.symmetry,
         granule_bytes=simulation.granule_bytes,
+        channel=simulation.channel,
     )
     return Device(gpu=gpu, engine=scenario.engine, memo=memo)
 

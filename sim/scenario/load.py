@@ -127,7 +127,9 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
             if model is not None
         ),
         simulation=Simulation(
-            granule_bytes=table.simulation.granule, symmetry=table.simulation.symmetry == "on"
+            granule_bytes=table.simulation.granule,
+            symmetry=table.simulation.symmetry == "on",
+            channel="bank" if table.simulation.channel == "bank" else "coarse",
         ),
         report=ReportOptions(**table.report.model_dump()),
     )

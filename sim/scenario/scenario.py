@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sim.hardware.gpu import ChannelKind
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KvFormat, WeightFormat
@@ -56,10 +57,11 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """Knobs of the simulator: request size in bytes (None: chosen by kernel), and symmetry."""
+    """Knobs of the simulator: request size in bytes (None: by kernel), symmetry, channels."""
 
     granule_bytes: int | None = None
     symmetry: bool = True
+    channel: ChannelKind = "coarse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class SimulationTable(Table):
 
     granule: Annotated[int | None, BeforeValidator(_granule)] = None
     symmetry: Annotated[str, one_of("symmetry", ("on", "off"))] = "on"
+    channel: Annotated[str, one_of("channel", ("coarse", "bank"))] = "coarse"
 
 
 class ReportTable(Table):

@@ -16,6 +16,7 @@ from sim.hardware.dram.memory import bank_utilisation, causes_of, fresh_memory, 
 from sim.hardware.dram.patterns import Stream
 from sim.hardware.dram.state import (
     COMMANDS,
+    FAR,
     LOG_FIELDS,
     Q_ACCEPT,
     Q_FIELDS,
@@ -122,10 +123,10 @@ def simulate(
         np.zeros(max(1, log_size) * LOG_FIELDS, dtype=np.int64),
     ]
     if available() if compiled is None else compiled:
-        finished = _fast()(*arrays)
+        finished = fast_run()(*arrays, FAR)
     else:
         lists = [array.tolist() for array in arrays]
-        finished = run(*lists)
+        finished = run(lists[0], lists[1], lists[2], lists[3], lists[4], FAR)
         arrays = [np.array(values, dtype=np.int64) for values in lists]
     if not finished:
         raise InvariantError(f"DRAM scheduler stuck on {spec.name} with {controller}")
@@ -133,7 +134,8 @@ def simulate(
 
 
 @lru_cache(maxsize=1)
-def _fast() -> Any:  # noqa: ANN401
+def fast_run() -> Any:  # noqa: ANN401
+    """Return the inner loop, compiled."""
     return compile_function(run)
 
 

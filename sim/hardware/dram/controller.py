@@ -131,3 +131,15 @@ DRAMSIM3: Final = replace(
     hit_limit=4,
     bank_order="round_robin",
 )
+
+# A GPU's controller as far as is known: vendors publish none. GPGPU-Sim's and Accel-Sim's have deep
+# queues and write watermarks; refresh of single banks while others work is in JESD235 and JESD238.
+# The depths are assumptions.
+GPU: Final = Controller(
+    read_queue=128,
+    write_queue=128,
+    staging=4096,
+    write_high=96,
+    write_low=32,
+    refresh="hidden",
+)

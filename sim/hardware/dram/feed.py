@@ -38,6 +38,7 @@ from sim.hardware.dram.state import (
     S_GENERATED,
     S_MODE,
     S_OLDEST,
+    S_OPEN,
     S_QUEUED,
     S_READ_HEAD,
     S_READ_STAGED,
@@ -156,7 +157,7 @@ def pass_to_banks(m: Ints, q: Ints, now: int) -> bool:
 @jitable
 def _idle_writes(m: Ints) -> int:
     """Return how many writes are served when no read waits; the last ones always are."""
-    return m[O_WRITE_WHEN_IDLE] if m[S_GENERATED] < m[S_BURSTS] else 1
+    return m[O_WRITE_WHEN_IDLE] if m[S_OPEN] or m[S_GENERATED] < m[S_BURSTS] else 1
 
 
 @jitable

@@ -1,8 +1,8 @@
 """The controller and the address map that stand for a GPU's, of which nothing is published.
 
-Three numbers for all memory types, none per chip, chosen so that 18 of 26 measured efficiencies of
-ten chips come out within 4 % (docs/decisions/0027-channel-tables.md): the scheduler sees the requests
-of a fixed time at the peak rate, half as many writes, and an eighth of a row lies in one piece.
+Three numbers for all memory types, none per chip, chosen so that 18 of 26 measured efficiencies
+come out within 4 % (docs/decisions/0027-channel-tables.md): the scheduler sees the requests of a
+fixed time at the peak rate, half as many writes, and an eighth of a row lies in one piece.
 """
 
 from typing import Final
@@ -37,10 +37,10 @@ def gpu_controller(spec: DramSpec) -> Controller:
 
 
 def gpu_map(organisation: Organisation) -> DramMap:
-    """Return a map that puts pieces of a row into other pseudo-channels, groups and banks in turn.
+    """Return a map that puts the pieces of a row among other channels, groups and banks.
 
-    An IPOLY hash keeps strides from camping on banks, as the Accel-Sim configuration of H100 indexes
-    its partitions.
+    An IPOLY hash keeps strides from camping on banks, as the Accel-Sim configuration of H100
+    indexes its partitions.
     """
     accesses = max(1, organisation.columns // _PIECES_OF_A_ROW)
     piece = f"column:{accesses.bit_length() - 1}"

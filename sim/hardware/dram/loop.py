@@ -34,6 +34,7 @@ from sim.hardware.dram.state import (
     S_EDGE,
     S_EVENTS,
     S_FREED,
+    S_OPEN,
     S_REFRESH_NEXT,
     S_ROW_FREE,
     S_ROW_NEXT,
@@ -45,10 +46,14 @@ from sim.hardware.dram.turns import take_turns
 STUCK: Final = 1_000_000
 
 
-def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
-    """Serve every burst of `q`; return False if the scheduler can never go on (a bug)."""
+def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints, until: int) -> bool:
+    """Serve the bursts of `q` before edge `until`; return False if the scheduler is stuck (a bug).
+
+    It stops when all are served, or, while `S_OPEN` says that more may be appended, at `until`:
+    no edge from there on has been looked at, and `S_EDGE` is the next one.
+    """
     now, idle = m[S_EDGE], 0
-    while m[S_DONE] < m[S_BURSTS]:
+    while now < until and (m[S_DONE] < m[S_BURSTS] or m[S_OPEN]):
         m[S_EVENTS] += 1
         m[S_FREED] = 0
         done = m[S_DONE]
@@ -65,10 +70,11 @@ def run(m: Ints, q: Ints, reads: Ints, writes: Ints, log: Ints) -> bool:
         if m[O_TURNS] == 0 and now >= m[S_ROW_FREE]:
             _row_command(m, q, log, now)
         now = _next_edge(m, q, now)
-        idle = 0 if m[S_DONE] > done else idle + 1
-        if now >= FAR or idle > STUCK:
-            return m[S_DONE] == m[S_BURSTS]
-    return True
+        m[S_EDGE] = now
+        idle = 0 if m[S_DONE] > done or m[S_DONE] == m[S_BURSTS] else idle + 1
+        if idle > STUCK:
+            return False
+    return bool(m[S_DONE] == m[S_BURSTS] or m[S_OPEN] or now < FAR)
 
 
 @jitable

@@ -167,6 +167,7 @@ S_MAX_DEBT: Final = SINGLES + 28
 S_QUEUED: Final = SINGLES + 29  # requests in bank queues
 S_DUE: Final = SINGLES + 38  # when the next refresh becomes due
 S_STACKS: Final = SINGLES + 30
+S_OPEN: Final = SINGLES + 33  # 1 while more bursts may be appended
 S_PER_STACK: Final = SINGLES + 39  # banks of a stack id
 S_TURN: Final = SINGLES + 31  # the bank that was served last (round robin)
 FRONT_HEAD: Final = SINGLES + 34  # requests before the bank queues, reads and writes

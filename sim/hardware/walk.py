@@ -1,0 +1,106 @@
+"""In which order a channel's bursts of a segment are read.
+
+Chunks of `interleave_bytes` go round the channels; which channel of a round takes which chunk is
+hashed, so that every channel has one chunk of each round. A channel's own bytes are those of its
+chunks, one after another.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.units import ceil_div
+
+Array = NDArray[np.int64]
+
+# Kernels do not tell how long a matrix row is: 4096 values of two bytes, a common hidden size.
+ASSUMED_ROW_BYTES = 8192
+_PIECE_BYTES = 128  # one swizzle row, a cache line (decision 0004)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interleave:
+    """`channels` channels, chunks of `chunk_bytes`; bursts of `access_bytes`."""
+
+    channels: int
+    chunk_bytes: int
+    access_bytes: int
+
+    def is_in(self, chunk: Array, channel: int) -> NDArray[np.bool_]:
+        """Return which chunks lie in a channel."""
+        turn = (chunk // self.channels).astype(np.uint64) * _MULTIPLIER >> np.uint64(33)
+        wanted = (turn.astype(np.int64) + channel) % self.channels
+        return np.asarray(chunk % self.channels == wanted)
+
+    def local(self, address: Array) -> Array:
+        """Return the bursts, numbered within their channel, at addresses."""
+        chunk = address // self.chunk_bytes
+        inside = chunk // self.channels * self.chunk_bytes + address % self.chunk_bytes
+        return np.asarray(inside // self.access_bytes)
+
+
+class Walk:
+    """The bursts of one segment in one channel, in long runs; it begins again at the end."""
+
+    __slots__ = ("_at", "_base", "_count")
+
+    def __init__(self, interleave: Interleave, base_bytes: int, size_bytes: int) -> None:
+        per_round = interleave.channels * interleave.access_bytes
+        self._base = base_bytes // per_round
+        self._count = max(1, ceil_div(size_bytes, per_round))
+        self._at = 0
+
+    def take(self, count: int) -> Array:
+        """Return the next `count` bursts."""
+        found = self._base + (self._at + np.arange(count)) % self._count
+        self._at = (self._at + count) % self._count
+        return np.asarray(found)
+
+
+class TiledWalk:
+    """The same for a matrix read in tiles: a piece of each of `rows` rows, then the next pieces."""
+
+    __slots__ = (
+        "_base", "_channel", "_column", "_columns", "_first_row", "_in", "_left", "_offsets",
+        "_piece", "_row_bytes", "_rows", "_together",
+    )  # fmt: skip
+
+    def __init__(
+        self, interleave: Interleave, base_bytes: int, size_bytes: int, *,
+        channel: int, together: int, short: bool,
+    ) -> None:  # fmt: skip
+        self._in = interleave
+        self._channel = channel
+        self._base = base_bytes
+        self._piece = min(_PIECE_BYTES // (2 if short else 1), interleave.chunk_bytes)
+        self._row_bytes = min(ASSUMED_ROW_BYTES, ceil_div(size_bytes, self._piece) * self._piece)
+        self._rows = max(1, size_bytes // self._row_bytes)
+        self._columns = self._row_bytes // self._piece
+        self._together = min(self._rows, together)
+        self._offsets = np.arange(max(1, self._piece // interleave.access_bytes))
+        self._first_row = self._column = 0
+        self._left = np.empty(0, dtype=np.int64)
+
+    def take(self, count: int) -> Array:
+        """Return the next `count` bursts."""
+        parts, have = [self._left], len(self._left)
+        while have < count:
+            more = self._next_column()
+            parts.append(more)
+            have += len(more)
+        found = np.concatenate(parts)
+        self._left = found[count:]
+        return found[:count]
+
+    def _next_column(self) -> Array:
+        last_row = min(self._rows, self._first_row + self._together)
+        rows = np.arange(self._first_row, last_row)
+        address = self._base + rows * self._row_bytes + self._column * self._piece
+        self._column += 1
+        if self._column == self._columns:
+            self._column = 0
+            self._first_row = last_row if last_row < self._rows else 0
+        mine = address[self._in.is_in(address // self._in.chunk_bytes, self._channel)]
+        return np.asarray((self._in.local(mine)[:, None] + self._offsets).ravel())
