@@ -69,7 +69,7 @@ name = "a"
 order = ["column", "pc", "group", "bank", "stack", "row"]
 hash = "ipoly"
 preset = "dramsim3"
-age_bound = "2 us"
+row_timeout = "2 us"
 [[contestants]]
 name = "b"
 device = "h100-sxm"
@@ -78,7 +78,7 @@ refresh = "hidden"
     )
     a, b = load(tmp_path, text).points
     assert (a.address_map.hash, a.controller.bank_queue) == ("ipoly", 8)
-    assert a.controller.age_bound_ps == 2_000_000
+    assert a.controller.row_timeout_ps == 2_000_000
     assert (b.spec.name, b.controller.refresh) == ("hbm3-5200", "hidden")
 
 
