@@ -18,7 +18,8 @@ import numpy as np
 
 from sim.hardware.channel_check import ChannelCheck, channel_checks
 from sim.hardware.dram.channel import simulate
-from sim.hardware.dram.efficiency import COLUMNS, Access, device_of
+from sim.hardware.dram.devices import nearest_device
+from sim.hardware.dram.efficiency import COLUMNS, Access
 from sim.hardware.dram.gpu_like import gpu_controller, gpu_map
 from sim.hardware.dram.patterns import Pattern, make_stream
 from sim.hardware.dram.timing import load_dram
@@ -39,7 +40,7 @@ def devices() -> list[str]:
     found = set()
     for name in available_chips(chip_dirs()):
         chip = load_chip(name, chip_dirs())
-        device = device_of(chip.hbm_type, chip.hbm_bytes_per_s // chip.pseudo_channels)
+        device = nearest_device(chip.hbm_type, chip.hbm_bytes_per_s // chip.pseudo_channels)
         if device is not None:
             found.add(device.name)
     return sorted(found)

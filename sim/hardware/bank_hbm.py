@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 
 from sim.hardware.clock import Clock
-from sim.hardware.dram.address import MAPS
-from sim.hardware.dram.controller import GPU
+from sim.hardware.dram.gpu_like import gpu_controller, gpu_map
 from sim.hardware.dram.process import BankChannel, BankDevice
 from sim.hardware.dram.scaled import dram_for
 from sim.hardware.pending import Pending
@@ -55,7 +54,7 @@ class BankHbm:
         self._bytes = [0] * (len(segments) + 1)
         self._sent = [0] * (len(segments) + 1)
         shown = 1 if symmetry else n
-        device = BankDevice(dram=dram, controller=GPU, address_map=MAPS["bglow_ipoly"])
+        device = BankDevice(dram=dram, controller=gpu_controller(dram.spec), address_map=gpu_map(o))
         self.channels = [
             BankChannel(env, device, probe, name=f"hbm{i}", multiplicity=n // shown)
             for i in range(shown)

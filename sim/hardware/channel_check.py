@@ -1,6 +1,6 @@
 """What a chip's spec says of its memory against what the bank-level channel says.
 
-A kernel uses a channel in one of four ways; each is a point of the device's efficiency table. Where
+A kernel uses a channel in one of three ways, each a point of the device's efficiency table. Where
 table and spec agree within `TOLERANCE`, the spec's number is a check; where they do not, their
 ratio is a residual that the mechanism does not explain, and it stays with the chip.
 """
@@ -8,18 +8,18 @@ ratio is a residual that the mechanism does not explain, and it stays with the c
 from dataclasses import dataclass
 from typing import Final
 
-from sim.hardware.dram.efficiency import Access, device_of, efficiency_tables
+from sim.hardware.dram.devices import nearest_device
+from sim.hardware.dram.efficiency import Access, efficiency_tables
 from sim.hardware.spec import ChipSpec
 
 TOLERANCE: Final = 0.04
 
 # Long runs: CTAs far apart sweep runs of some kilobytes; a copy is two such sweeps. Weight tiles:
 # rows of 128 bytes whose neighbour follows a stage later, so 256 bytes (the interleave) arrive as
-# one, from more rows at once than there are banks. Short pieces: rows of 64 bytes.
+# one, from more rows at once than there are banks.
 STREAM: Final = Access(4096, 16, 1.0)
 COPY: Final = Access(4096, 16, 0.5)
 TILE: Final = Access(256, 256, 1.0)
-SHORT: Final = Access(64, 256, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class ChannelCheck:
 
 def channel_checks(spec: ChipSpec) -> tuple[ChannelCheck, ...]:
     """Return the checks of a chip: read, copy, tile; empty if its memory has no table."""
-    device = device_of(spec.hbm_type, spec.hbm_bytes_per_s // spec.pseudo_channels)
+    device = nearest_device(spec.hbm_type, spec.hbm_bytes_per_s // spec.pseudo_channels)
     table = efficiency_tables().get(device.name) if device else None
     if table is None:
         return ()

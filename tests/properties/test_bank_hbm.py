@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.hardware.clock import Clock
 from sim.hardware.dram.address import MAPS
-from sim.hardware.dram.controller import GPU
+from sim.hardware.dram.gpu_like import gpu_controller
 from sim.hardware.dram.process import BankChannel, BankDevice
 from sim.hardware.dram.scaled import dram_for
 from sim.hardware.gpu import Gpu, KernelRun
@@ -106,7 +106,9 @@ def test_completions_are_those_of_a_channel_that_is_fed_at_once(
     rng = np.random.default_rng(seed)
     pieces = [(rng.integers(0, 4096, r), rng.integers(0, 4096, w)) for _, r, w in asked]
     times = np.cumsum([gap for gap, _, _ in asked]).tolist()
-    device = BankDevice(dram=DRAM, controller=GPU, address_map=MAPS["bglow_x"], compiled=False)
+    device = BankDevice(
+        dram=DRAM, controller=gpu_controller(DRAM.spec), address_map=MAPS["bglow_x"], compiled=False
+    )
 
     def run(*, live: bool) -> dict[int, int]:
         env = Clock()

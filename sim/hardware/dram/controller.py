@@ -86,7 +86,6 @@ class Controller:
                 f"write_when_idle(={self.write_when_idle}) must be from 1 to"
                 f" write_queue(={self.write_queue})."
             )
-
         if self.bank_order == "round_robin" and (not self.bank_queue or self.age_bound_ps):
             raise ValueError(
                 f"bank_order='round_robin' needs bank_queue > 0 (is {self.bank_queue})"
@@ -130,16 +129,4 @@ DRAMSIM3: Final = replace(
     write_when_idle=9,
     hit_limit=4,
     bank_order="round_robin",
-)
-
-# A GPU's controller as far as is known: vendors publish none. GPGPU-Sim's and Accel-Sim's have deep
-# queues and write watermarks; refresh of single banks while others work is in JESD235 and JESD238.
-# The depths are assumptions.
-GPU: Final = Controller(
-    read_queue=128,
-    write_queue=128,
-    staging=4096,
-    write_high=96,
-    write_low=32,
-    refresh="hidden",
 )

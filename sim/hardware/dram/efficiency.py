@@ -1,8 +1,8 @@
 """Tables of what a channel delivers: share of peak by granule, streams and read share.
 
 `hardware_specs/dram/efficiency.csv` is made by `python -m analysis.channel_tables` with the
-bank-level channel; the coarse channel of the device reads it. Between the points of the table the
-efficiency is linear in the logarithms of granule and streams and in the read share.
+bank-level channel; `sim.hardware.channel_check` compares chips with it. Between the points of the
+table the efficiency is linear in the logarithms of granule and streams and in the read share.
 """
 
 import csv
@@ -14,29 +14,12 @@ from math import log2
 from typing import Final, NamedTuple
 
 from sim.errors import InputError, Problem
-from sim.hardware.dram.timing import DramSpec, dram_files, load_dram
 from sim.resources import chip_dirs, display
 
 TABLE_NAME: Final = "efficiency.csv"
 COLUMNS: Final = (
     "device", "granule_bytes", "streams", "read_share", "efficiency", "row_hit_rate",
 )  # fmt: skip
-
-# Devices of which timings are known, by what chips call their memory. GDDR7 has no public table;
-# GDDR6's in ns stands in for it. HBM3e below 9.2 Gbit/s behaves as HBM3 of its rate.
-_FAMILIES: Final = {
-    "HBM2": "hbm2",
-    "HBM2e": "hbm2",
-    "HBM3": "hbm3",
-    "HBM3e": "hbm3",
-    "HBM4": "hbm4",
-    "GDDR6": "gddr6",
-    "GDDR6X": "gddr6",
-    "GDDR7": "gddr6",
-    "LPDDR5": "lpddr5",
-    "LPDDR5X": "lpddr5",
-    "DDR5": "ddr5",
-}
 
 
 class Access(NamedTuple):
@@ -121,23 +104,3 @@ def table_of(device: str, values: dict[Access, float]) -> EfficiencyTable:
         read_shares=tuple(sorted({a.read_share for a in values})),
         values=values,
     )
-
-
-@lru_cache(maxsize=64)
-def device_of(memory: str, bytes_per_s: int) -> DramSpec | None:
-    """Return the device nearest in rate to a pseudo-channel of `memory`, None if none is known."""
-    family = _FAMILIES.get(memory)
-    if family is None:
-        return None
-    names = [name for name in dram_files() if name.startswith(family)]
-    specs = [load_dram(name) for name in names]
-    return min(
-        specs,
-        key=lambda s: (abs(pseudo_channel_bytes_per_s(s) - bytes_per_s), s.name),
-        default=None,
-    )
-
-
-def pseudo_channel_bytes_per_s(spec: DramSpec) -> int:
-    """Return the peak rate of one pseudo-channel."""
-    return spec.peak_bytes_per_s // spec.organisation.pseudo_channels

@@ -5,11 +5,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from sim.errors import InputError, Problem
-from sim.hardware.dram.timing import DramSpec, DramTiming, dram_files, load_dram
+from sim.hardware.dram.devices import nearest_device
+from sim.hardware.dram.timing import DramSpec, DramTiming
 from sim.units import PS_PER_S
 
-# LPDDR5X has no table of its own. GDDR7 neither, and nothing that is close.
-_STANDS_FOR = {"lpddr5x": "lpddr5"}
 # What a standard defines in clocks; everything else is a time of the arrays or the circuits.
 _IN_CLOCKS = frozenset({"burst", "ccd_s", "ccd_l", "ccd_r", "ccd_l_wr"})
 
@@ -46,21 +45,15 @@ def dram_for(memory_type: str, pseudo_channels: int, peak_bytes_per_s: int) -> S
     Counts in nanoseconds are kept in ns and rounded up to clocks; those that a standard gives in
     clocks are kept in clocks. Raises InputError if there is no device of the type.
     """
-    kind = memory_type.lower()
-    names = [n for n in dram_files() if n.startswith(_STANDS_FOR.get(kind, kind) + "-")]
-    if not names:
+    rate = Fraction(peak_bytes_per_s, pseudo_channels)
+    spec = nearest_device(memory_type, int(rate))
+    if spec is None:
         problem = Problem(
             file="hardware_specs/dram",
             key="hbm.type",
             message=f'holds no device of type {memory_type!r}, which channel = "bank" needs',
         )
         raise InputError([problem])
-    rate = Fraction(peak_bytes_per_s, pseudo_channels)
-
-    def distance(spec: DramSpec) -> Fraction:
-        return abs(Fraction(spec.peak_bytes_per_s, spec.organisation.pseudo_channels) - rate)
-
-    spec = min((load_dram(name) for name in sorted(names)), key=distance)
     o, t = spec.organisation, spec.timing
     clock = PS_PER_S * o.access_bytes / rate / (t.burst // o.clock_ps)
     ratio = Fraction(o.clock_ps) / clock
