@@ -1,27 +1,19 @@
-"""The report of a run: every figure as SVG and PNG, and one page that holds them all.
-
-`report.html` needs nothing but itself: figures and style are inline, so it can be mailed, printed
-and read offline.
-"""
+"""The report of a run: every figure as SVG and PNG, and one page that holds them all."""
 
 import multiprocessing
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import jinja2
-
+from analysis.page import TINT, Drawn, Figures, drawn, render, write_report
 from analysis.style import CAUSE_COLOURS, mixed
 from sim.measure.causes import CAUSES
 from sim.run.answer import CAUSE_LABELS, format_context
 from sim.run.result import ContestantInfo, PointResult, Result
-from sim.run.write import does_not_fit_note, write_whole
+from sim.run.write import does_not_fit_note
 from sim.units import format_bytes, format_rate, format_time
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
 NOT_COVERED: Final = (
     "A point is one step in steady state at a fixed batch and context: no arrivals, queues, "
     "prefill or mixed batches.",
@@ -36,20 +28,6 @@ NOT_COVERED: Final = (
 _CORES: Final = 2
 SMALL: Final = 0.095
 """Shares below this keep a decimal."""
-TINT: Final = 0.55
-"""Strength of a cause's colour in the table when it takes the whole step."""
-_SIZE: Final = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"')
-_PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawn:
-    """A figure in both forms."""
-
-    name: str
-    caption: str
-    svg: str
-    png: bytes
 
 
 def write(result: Result, out_dir: Path) -> list[Path]:
@@ -58,29 +36,20 @@ def write(result: Result, out_dir: Path) -> list[Path]:
     Nothing is written before everything is rendered. Raises InputError if the folder cannot be
     written.
     """
-    files: dict[str, bytes] = {}
-    figures: list[dict[str, str]] = []
-    for drawn in _drawn(result):
-        files[f"{drawn.name}.svg"] = drawn.svg.encode()
-        files[f"{drawn.name}.png"] = drawn.png
-        figures.append({"name": drawn.name, "caption": drawn.caption, "svg": inline(drawn.svg)})
-    files["report.html"] = page(result, figures).encode()
-    return [write_whole(out_dir / name, data) for name, data in files.items()]
+    return write_report(_drawn(result), lambda figures: page(result, figures), out_dir)
 
 
-def page(result: Result, figures: list[dict[str, str]]) -> str:
+def page(result: Result, figures: Figures) -> str:
     """Return the report as HTML; `figures` have `name`, `caption` and inline `svg`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
+        title=result.title,
+        version=result.version,
+        seed=result.seed,
         result=result,
+        answer=result.answer,
         figures=figures,
-        chip=chip_facts(result),
+        chip={**chip_facts(result), "engine": result.engine},
         contestants=[(card, contestant_facts(card)) for card in result.contestants],
         points=[point_cells(p) for p in result.points],
         misfits=sum(not p.fits for p in result.points),
@@ -89,11 +58,6 @@ def page(result: Result, figures: list[dict[str, str]]) -> str:
         ledger=[ledger_cells(p, used_causes(result.points)) for p in result.points if p.fits],
         not_covered=NOT_COVERED,
     )
-
-
-def inline(svg: str) -> str:
-    """Return an SVG document as an element that scales with the page."""
-    return _SIZE.sub(r"\1", _PROLOGUE.sub("", svg), count=1)
 
 
 def chip_facts(result: Result) -> dict[str, str]:
@@ -154,7 +118,7 @@ def ledger_cells(p: PointResult, causes: Iterable[str]) -> dict[str, object]:
     }
 
 
-def _drawn(result: Result) -> list[_Drawn]:
+def _drawn(result: Result) -> list[Drawn]:
     """Return every figure, drawn on up to two cores."""
     # Matplotlib takes half a second to load; only a report that is really written pays for it.
     from analysis.figures import DRAWINGS  # noqa: PLC0415
@@ -166,20 +130,11 @@ def _drawn(result: Result) -> list[_Drawn]:
         return pool.map(_draw, jobs, chunksize=1)
 
 
-def _draw(job: tuple[Result, int]) -> _Drawn:
+def _draw(job: tuple[Result, int]) -> Drawn:
     from analysis.figures import DRAWINGS  # noqa: PLC0415
-    from analysis.figures.canvas import pixels, png_bytes, styled, svg_text  # noqa: PLC0415
 
     result, index = job
-    drawing = DRAWINGS[index]
-    with styled():
-        figure = drawing.draw(result)
-        return _Drawn(
-            name=drawing.name,
-            caption=drawing.caption(result),
-            svg=svg_text(figure, drawing.name),
-            png=png_bytes(pixels(figure)),
-        )
+    return drawn(DRAWINGS[index], result)
 
 
 def _percent(share: float) -> str:

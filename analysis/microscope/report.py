@@ -1,16 +1,12 @@
-"""The report of microscope runs: figures as SVG and PNG, and one page that holds them all.
-
-`report.html` needs nothing but itself: figures and style are inline.
-"""
+"""The report of microscope runs: figures as SVG and PNG, and one page that holds them all."""
 
 from pathlib import Path
 from typing import Final
 
+from analysis.page import TINT, Drawn, Figures, drawn, render, write_report
 from analysis.style import DRAM_COLOURS, mixed
 from sim.run.microscope_result import CAUSE_NAMES, CAUSE_TEXTS, MicroResult, MicroResults
-from sim.run.write import write_whole
 
-TINT: Final = 0.55
 NOT_COVERED: Final = (
     "One channel, with requests in the order given: nothing above it waits for its answers, so "
     "without an offered load the queue is always full.",
@@ -29,36 +25,21 @@ def write(results: MicroResults, out_dir: Path) -> list[Path]:
     Nothing is written before everything is rendered. Raises InputError if the folder cannot be
     written.
     """
-    files: dict[str, bytes] = {}
-    figures: list[dict[str, str]] = []
-    for name, caption, svg, png in _drawn(results):
-        files[f"{name}.svg"] = svg.encode()
-        files[f"{name}.png"] = png
-        figures.append({"name": name, "caption": caption, "svg": svg})
-    files["report.html"] = page(results, figures).encode()
-    return [write_whole(out_dir / name, data) for name, data in files.items()]
+    return write_report(_drawn(results), lambda figures: page(results, figures), out_dir)
 
 
-def page(results: MicroResults, figures: list[dict[str, str]]) -> str:
-    """Return the report as HTML; `figures` have `name`, `caption` and `svg`."""
-    # Only a report that is really written pays for the template engine.
-    import jinja2  # noqa: PLC0415
-
-    from analysis.report import TEMPLATES, inline  # noqa: PLC0415
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def page(results: MicroResults, figures: Figures) -> str:
+    """Return the report as HTML; `figures` have `name`, `caption` and inline `svg`."""
     causes = used_causes(results)
-    return environment.get_template("microscope_report.html").render(
+    return render(
+        "microscope_report.html",
+        title=results.title,
+        version=results.version,
+        seed=results.seed,
         results=results,
         answer=[figure["caption"] for figure in figures[:2]],
         cards=[_card(results, name) for name in results.contestants],
-        figures=[{**figure, "svg": inline(figure["svg"])} for figure in figures],
+        figures=figures,
         rows=[row(point) for point in results.points],
         shown_causes=[CAUSE_NAMES[cause] for cause in causes],
         ledger=[ledger_row(point, causes) for point in results.points],
@@ -113,18 +94,10 @@ def _card(results: MicroResults, name: str) -> dict[str, object]:
     return {"name": name, "facts": facts}
 
 
-def _drawn(results: MicroResults) -> list[tuple[str, str, str, bytes]]:
-    """Return name, caption, SVG and PNG of every figure that there is something to draw for."""
-    from analysis.figures.canvas import pixels, png_bytes, styled, svg_text  # noqa: PLC0415
+def _drawn(results: MicroResults) -> list[Drawn]:
+    """Return every figure that there is something to draw for."""
     from analysis.microscope.base import Board  # noqa: PLC0415
     from analysis.microscope.drawings import DRAWINGS  # noqa: PLC0415
 
     board = Board(results)
-    found = []
-    with styled():
-        for drawing in DRAWINGS:
-            if drawing.wanted(board):
-                figure = drawing.draw(board)
-                svg, png = svg_text(figure, drawing.name), png_bytes(pixels(figure))
-                found.append((drawing.name, drawing.caption(board), svg, png))
-    return found
+    return [drawn(drawing, board) for drawing in DRAWINGS if drawing.wanted(board)]

@@ -1,16 +1,13 @@
-"""The report of serving runs: figures as SVG and PNG, and one page that holds them all.
-
-`report.html` needs nothing but itself: figures and style are inline.
-"""
+"""The report of serving runs: figures as SVG and PNG, and one page that holds them all."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from analysis.page import Drawn, Figures, drawn, render, write_report
 from sim.measure.causes import REQUEST_CAUSES
 from sim.run.serve_answer import REQUEST_LABELS, serve_answer
 from sim.run.serve_result import Served, Sweep
-from sim.run.write import write_whole
 
 NOT_COVERED: Final = (
     "Requests have lengths, not texts: what a model would answer, and when it would stop by "
@@ -31,38 +28,27 @@ def write(results: Sequence[Served], sweep: Sweep | None, out_dir: Path) -> list
     rates were swept. Nothing is written before everything is rendered. Raises InputError if the
     folder cannot be written.
     """
-    files: dict[str, bytes] = {}
-    figures: list[dict[str, str]] = []
-    for name, caption, svg, png in _drawn(results, sweep):
-        files[f"{name}.svg"] = svg.encode()
-        files[f"{name}.png"] = png
-        figures.append({"name": name, "caption": caption, "svg": svg})
-    files["report.html"] = page(results, sweep, figures).encode()
-    return [write_whole(out_dir / name, data) for name, data in files.items()]
+    return write_report(
+        _drawn(results, sweep), lambda figures: page(results, sweep, figures), out_dir
+    )
 
 
-def page(results: Sequence[Served], sweep: Sweep | None, figures: list[dict[str, str]]) -> str:
-    """Return the report as HTML; `figures` have `name`, `caption` and `svg`."""
-    # Only a report that is really written pays for the template engine.
-    import jinja2  # noqa: PLC0415
-
-    from analysis.report import TEMPLATES, inline  # noqa: PLC0415
+def page(results: Sequence[Served], sweep: Sweep | None, figures: Figures) -> str:
+    """Return the report as HTML; `figures` have `name`, `caption` and inline `svg`."""
     from analysis.serving.tables import card, ledger_rows, tables, used_causes  # noqa: PLC0415
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("serve_report.html").render(
-        info=results[0].info,
+    info = results[0].info
+    return render(
+        "serve_report.html",
+        title=info.title,
+        version=info.version,
+        seed=info.seed,
+        info=info,
         requests=f"{len(results[0].run.requests):,}",
         answer=serve_answer(results),
         cards=[card(one) for one in results],
         tables=tables(results, sweep),
-        figures=[{**figure, "svg": inline(figure["svg"])} for figure in figures],
+        figures=figures,
         shown_causes=[REQUEST_LABELS[cause] for cause in used_causes(results)],
         ledger=ledger_rows(results),
         causes=[(REQUEST_LABELS[cause], text) for cause, text in REQUEST_CAUSES.items()],
@@ -70,18 +56,10 @@ def page(results: Sequence[Served], sweep: Sweep | None, figures: list[dict[str,
     )
 
 
-def _drawn(results: Sequence[Served], sweep: Sweep | None) -> list[tuple[str, str, str, bytes]]:
-    """Return name, caption, SVG and PNG of every figure that there is something to draw for."""
-    from analysis.figures.canvas import pixels, png_bytes, styled, svg_text  # noqa: PLC0415
+def _drawn(results: Sequence[Served], sweep: Sweep | None) -> list[Drawn]:
+    """Return every figure that there is something to draw for."""
     from analysis.serving.base import Board  # noqa: PLC0415
     from analysis.serving.drawings import DRAWINGS  # noqa: PLC0415
 
     board = Board(results, sweep)
-    found = []
-    with styled():
-        for drawing in DRAWINGS:
-            if drawing.wanted(board):
-                figure = drawing.draw(board)
-                svg, png = svg_text(figure, drawing.name), png_bytes(pixels(figure))
-                found.append((drawing.name, drawing.caption(board), svg, png))
-    return found
+    return [drawn(drawing, board) for drawing in DRAWINGS if drawing.wanted(board)]

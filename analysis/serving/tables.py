@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Final
 
+from analysis.page import TINT
 from analysis.style import REQUEST_COLOURS, mixed
 from sim.measure.causes import REQUEST_CAUSES
 from sim.run.serve_answer import mean_request_ps
@@ -13,7 +14,6 @@ from sim.run.serve_result import Served, ServeInfo, Sweep
 from sim.serving.metrics import Spread
 from sim.units import format_rate, format_time
 
-TINT: Final = 0.55
 """Strength of a cause's colour in the table when it takes the whole time."""
 PS_PER_MS: Final = 1e9
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.figures import DRAWINGS
-from analysis.report import inline, write
+from analysis.page import inline
+from analysis.report import write
 from sim.errors import InputError
 from sim.run.result import Result
 from tests.strategies_result import DENSE, GB, INT4, LONG, MOE, TOYS, Toy, result

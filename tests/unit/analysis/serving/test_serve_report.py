@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report import inline
+from analysis.page import inline
 from analysis.serving.report import page, write
 from analysis.serving.tables import card, ledger_rows, tables
 from sim.errors import InputError
