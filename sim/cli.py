@@ -1,9 +1,9 @@
 """The command line. Everything slow is imported inside the command that needs it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -11,6 +11,8 @@ from sim.errors import InputError, InvariantError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 EXIT_INPUT: Final = 2
 EXIT_BUG: Final = 3
@@ -55,16 +57,37 @@ def cli() -> None:
     """Where every picosecond and byte goes when an LLM is served on a GPU."""
 
 
+def _takes_scenario(such_as: str) -> Callable[[_Command], _Command]:
+    """Give a command the argument SCENARIO and the options of all that run one."""
+    decorators = (
+        click.argument("scenario"),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Folder [default: results/NAME]."
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help=f"Change a key of the scenario, such as {such_as}; repeatable.",
+        ),
+        click.option(
+            "--jobs", type=click.IntRange(min=1), help="Processes [default: one per core]."
+        ),
+        click.option("--force", is_flag=True, help="Write into a folder that holds other files."),
+    )
+
+    def decorated(command: _Command) -> _Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorated
+
+
 @cli.command()
-@click.argument("scenario")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: results/NAME].")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Change a key of the scenario, such as contestants.0.weights=fp8; repeatable.",
-)  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes [default: one per core].")
+@_takes_scenario("contestants.0.weights=fp8")
 @click.option("--no-memo", is_flag=True, help="Simulate every kernel anew.")
-@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 def run(
     scenario: str,
     out: Path | None,
@@ -90,14 +113,7 @@ def run(
 
 
 @cli.command()
-@click.argument("scenario")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: results/NAME].")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Change a key of the scenario, such as channel.refresh=hidden; repeatable.",
-)  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes [default: one per core].")
-@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+@_takes_scenario("channel.refresh=hidden")
 def microscope(
     scenario: str, out: Path | None, overrides: tuple[str, ...], jobs: int | None, force: bool
 ) -> None:

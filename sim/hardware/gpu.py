@@ -92,28 +92,9 @@ class Gpu:
         residency = Residency(spec.l2_bytes, kernel.segments, l2, self.l2_policy)
         hbm = self._hbm(env, probe, kernel)
         cache = L2(env, spec, probe, hbm, residency)
-        size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
-        grid = fold(kernel, spec)
-        classes = dispatch(grid, spec.sm_count, symmetry=True)
-        # Counted with symmetry, whatever is simulated, so that both have the same granules.
-        simulated = sum(len(slot) for sm_class in classes for slot in sm_class.slots)
-        is_long = grid is not kernel
-        plans = plan_kernel(grid, spec, size, simulated=simulated, is_long=is_long)
-        if not self.symmetry:
-            classes = dispatch(grid, spec.sm_count, symmetry=False)
-        jobs = [
-            SmJob(
-                name=f"sm{i}",
-                plans=plans,
-                sm_class=sm_class,
-                setup_ps=kernel.setup_round_trips * spec.l2_latency_ps,
-            )
-            for i, sm_class in enumerate(classes)
-        ]
-        sms = [Sm(env, spec, probe, l2=cache, job=job) for job in jobs]
+        sms = [Sm(env, spec, probe, l2=cache, job=job) for job in self._jobs(kernel)]
         env.run()
-        if isinstance(hbm, BankHbm):
-            hbm.finish()
+        hbm.finish()
         time_ps = max(
             env.now,
             cache.drained_ps,
@@ -129,10 +110,28 @@ class Gpu:
             written_back_bytes={t.value: n for t, n in residency.written_back.items()},
             l2=residency.state(),
             events=env.events,
-            dram_ps=hbm.dram_ps(time_ps) if isinstance(hbm, BankHbm) else None,
+            dram_ps=hbm.dram_ps(time_ps),
         )
         _check(kernel, run, hbm, spec)
         return run
+
+    def _jobs(self, kernel: Kernel) -> list[SmJob]:
+        """Return what every class of SMs does."""
+        spec = self.spec
+        size = self.granule_bytes or granule_bytes(kernel, spec, self.granule_scale)
+        grid = fold(kernel, spec)
+        classes = dispatch(grid, spec.sm_count, symmetry=True)
+        # Counted with symmetry, whatever is simulated, so that both have the same granules.
+        simulated = sum(len(slot) for sm_class in classes for slot in sm_class.slots)
+        is_long = grid is not kernel
+        plans = plan_kernel(grid, spec, size, simulated=simulated, is_long=is_long)
+        if not self.symmetry:
+            classes = dispatch(grid, spec.sm_count, symmetry=False)
+        setup_ps = kernel.setup_round_trips * spec.l2_latency_ps
+        return [
+            SmJob(name=f"sm{i}", plans=plans, sm_class=sm_class, setup_ps=setup_ps)
+            for i, sm_class in enumerate(classes)
+        ]
 
     def _hbm(self, env: Clock, probe: Probe | None, kernel: Kernel) -> Hbm | BankHbm:
         spec, segments = self.spec, kernel.segments

@@ -137,6 +137,12 @@ class Hbm:
                 last, slowest = done, channel
         return last, slowest.busy
 
+    def finish(self) -> None:
+        """Do nothing: every request was served when it came."""
+
+    def dram_ps(self, _time_ps: int) -> None:
+        """Return None: servers with a rate know no commands."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Classes:

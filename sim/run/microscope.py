@@ -96,11 +96,12 @@ def check_point(result: MicroResult) -> None:
     if sum(result.cause_edges.values()) != result.span_edges * result.pseudo_channels:
         raise InvariantError(f"{where}: time by cause does not sum to the run")
     if sum(result.bank_bytes) != result.moved_bytes:
-        raise InvariantError(f"{where}: bytes of the banks do not sum to the bytes asked for")
+        raise InvariantError(f"{where}: bytes asked of the banks do not sum to those transferred")
 
 
 def _result(point: MicroPoint, stream: Stream, ran: ChannelResult) -> MicroResult:
     spec = point.spec
+    transferred = ran.cause_edges["data"] // spec.edges().burst
     return MicroResult(
         contestant=point.contestant,
         device=spec.name,
@@ -110,7 +111,7 @@ def _result(point: MicroPoint, stream: Stream, ran: ChannelResult) -> MicroResul
         kind=point.pattern.kind,
         axes=point.axes,
         chunk_bytes=stream.chunk_bytes,
-        moved_bytes=len(stream.address) * stream.chunk_bytes,
+        moved_bytes=transferred * spec.organisation.access_bytes,
         peak_bytes_per_s=spec.peak_bytes_per_s,
         bandwidth_fraction=ran.bandwidth_fraction,
         latency=latency_of(ran.read_latency_ns()),

@@ -1,7 +1,5 @@
 """Writes what a microscope run found: two tables, a summary, and the timeline."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +13,8 @@ from sim.run.microscope_result import (
     MicroResults,
 )
 from sim.run.microscope_timeline import FILE_NAME, timeline_gz
-from sim.run.write import write_whole
+from sim.run.write import Cell, csv_text, write_whole
 
-Cell = str | int | float
 _PLACE: Final = ("contestant", "pattern", "axis_1", "value_1", "axis_2", "value_2")
 COLUMNS: Final = (
     *_PLACE, "device", "map", "refresh", "kind", "chunk_bytes", "moved_bytes", "peak_bytes_per_s",
@@ -36,8 +33,8 @@ def write_microscope(results: MicroResults, out_dir: Path) -> list[Path]:
     cannot be written.
     """
     files = {
-        "microscope.csv": _csv(COLUMNS, map(_row, results.points)).encode(),
-        "latency.csv": _csv(HISTOGRAM_COLUMNS, _histograms(results.points)).encode(),
+        "microscope.csv": csv_text(COLUMNS, map(_row, results.points)).encode(),
+        "latency.csv": csv_text(HISTOGRAM_COLUMNS, _histograms(results.points)).encode(),
         "summary.json": _summary(results).encode(),
     }
     if results.log is not None:
@@ -74,14 +71,6 @@ def _histograms(points: Iterable[MicroResult]) -> Iterable[tuple[Cell, ...]]:
         for low, high, count in zip(edges, edges[1:], point.latency.counts, strict=False):
             if count:
                 yield (*_place(point), low, high, count)
-
-
-def _csv(columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _summary(results: MicroResults) -> str:

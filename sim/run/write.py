@@ -46,10 +46,10 @@ def write_result(result: Result, out_dir: Path) -> list[Path]:
     for point in result.points:
         check_ledger(point)
     texts = {
-        "points.csv": _csv(POINT_COLUMNS, map(_point_cells, result.points)),
-        "ledger.csv": _csv(LEDGER_COLUMNS, _ledger_rows(result.points)),
-        "traffic.csv": _csv(TRAFFIC_COLUMNS, _traffic_rows(result.points)),
-        "operators.csv": _csv(OPERATOR_COLUMNS, _operator_rows(result.points)),
+        "points.csv": csv_text(POINT_COLUMNS, map(_point_cells, result.points)),
+        "ledger.csv": csv_text(LEDGER_COLUMNS, _ledger_rows(result.points)),
+        "traffic.csv": csv_text(TRAFFIC_COLUMNS, _traffic_rows(result.points)),
+        "operators.csv": csv_text(OPERATOR_COLUMNS, _operator_rows(result.points)),
         "result.json": _json(result),
     }
     return [write_whole(out_dir / name, text.encode()) for name, text in texts.items()]
@@ -186,7 +186,8 @@ def _operator_rows(points: Iterable[PointResult]) -> Iterable[tuple[Cell, ...]]:
             )  # fmt: skip
 
 
-def _csv(columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> str:
+def csv_text(columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> str:
+    """Return a table as CSV with a head of columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

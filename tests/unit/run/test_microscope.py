@@ -69,7 +69,7 @@ def test_a_broken_law_is_a_bug(results: MicroResults) -> None:
     point = results.points[0]
     with pytest.raises(InvariantError, match="time by cause"):
         check_point(replace(point, span_edges=point.span_edges + 1))
-    with pytest.raises(InvariantError, match="bytes of the banks"):
+    with pytest.raises(InvariantError, match="bytes asked of the banks"):
         check_point(replace(point, moved_bytes=point.moved_bytes + 1))
 
 
