@@ -14,8 +14,9 @@ NOT_COVERED: Final = (
     "channels are assumptions of the scenario.",
     "Requests of kernels keep the order of issue; the L2 and the crossbar between would mix them.",
     "No ECC traffic, temperature-dependent refresh rate, refresh management or power-down.",
-    "Mixed reads and writes differ by up to 12 % from a reference simulator; reads alone by 1 to "
-    "6 % in most cases, 15 % in the worst (docs/decisions/0023-bank-level-channel.md).",
+    "Reads differ from a reference simulator by less than 1 % in most cases, 16 % in the worst; "
+    "mixed reads and writes by up to 17 % in one draw, 5 % in the mean of five "
+    "(docs/decisions/0023-bank-level-channel.md).",
 )
 
 

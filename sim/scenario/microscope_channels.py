@@ -8,22 +8,18 @@ from typing import Any, Final
 
 from sim.checking import Checker
 from sim.errors import InputError, nearest
-from sim.hardware.dram.address import MAPS, DramMap, check_order
+from sim.hardware.dram.address import DramMap, check_order
 from sim.hardware.dram.controller import Controller
+from sim.hardware.dram.devices import nearest_device
 from sim.hardware.dram.timing import DramSpec, dram_files, load_dram
 from sim.hardware.spec import load_chip
 from sim.resources import chip_dirs, is_path, named_files
 from sim.scenario.microscope_scenario import Axis, MicroPoint, PatternSpec, Value
-from sim.scenario.microscope_schema import ELEMENT_BITS, PRESETS, ChannelTable
+from sim.scenario.microscope_schema import ELEMENT_BITS, MAP_CHOICES, PRESETS, ChannelTable
 from sim.toml_source import KeyPath, shown
 
 MAX_AXES: Final = 2
 MIN_GRANULES: Final = 8
-# The device whose table stands for a chip's type of memory: the fastest one with a public table.
-_OF_TYPE: Final = {
-    "HBM2": "hbm2-2400", "HBM2e": "hbm2e-3200", "HBM3": "hbm3-5200", "HBM3e": "hbm3e-9200",
-    "GDDR6": "gddr6-14000", "GDDR6X": "gddr6x-19000", "LPDDR5": "lpddr5-6400", "DDR5": "ddr5-4800",
-}  # fmt: skip
 _TIMES: Final = {"row_timeout": "row_timeout_ps", "age_bound": "age_bound_ps"}
 _NOT_CONTROLLER: Final = ("device", "map", "order", "hash", "preset", "name")
 Pattern = tuple[int, str, str, dict[str, list[Value]]]
@@ -94,26 +90,24 @@ class Channels:
         self, pattern: PatternSpec, chosen: dict[str, Any], axes: tuple[Axis, ...], place: KeyPath
     ) -> MicroPoint | None:
         spec = self._specs[self._said["device"].index(chosen["device"])]
-        controller = self._controller(chosen)
-        if (
-            spec is None
-            or controller is None
-            or not _fits(self._checker, pattern, spec, place, self._bytes)
-        ):
+        if spec is None:
+            return None
+        controller = self._controller(chosen, spec)
+        if controller is None or not _fits(self._checker, pattern, spec, place, self._bytes):
             return None
         own = DramMap(order=self._order, hash=chosen["hash"]) if self._order else None
         return MicroPoint(
             contestant=self._name,
             spec=spec,
-            address_map=own or MAPS[chosen["map"]],
+            address_map=own or MAP_CHOICES[chosen["map"]](spec.organisation),
             map_label=f"own order, hash {chosen['hash']}" if own else chosen["map"],
             controller=controller,
             pattern=pattern,
             axes=axes,
         )
 
-    def _controller(self, chosen: dict[str, Any]) -> Controller | None:
-        base = PRESETS[chosen.get("preset", "default")]
+    def _controller(self, chosen: dict[str, Any], spec: DramSpec) -> Controller | None:
+        base = PRESETS[chosen.get("preset", "default")](spec)
         keys = [k for k in ChannelTable.model_fields if k in chosen and k not in _NOT_CONTROLLER]
         try:
             return replace(base, **{_TIMES.get(key, key): chosen[key] for key in keys})
@@ -158,12 +152,12 @@ def device_at(checker: Checker, path: KeyPath, text: str) -> DramSpec | None:
         if text in known or is_path(text):
             return load_dram(text)
         if text in chips:
-            kind = load_chip(text, chip_dirs()).hbm_type
-            if kind in _OF_TYPE:
-                return load_dram(_OF_TYPE[kind])
-            message = f"has {kind}, of which there is no timing table"
-            checker.wrong(path, message, expected=f"one of {', '.join(known)}")
-            return None
+            chip = load_chip(text, chip_dirs())
+            own = nearest_device(chip.hbm_type, chip.hbm_bytes_per_s // chip.pseudo_channels)
+            if own is None:
+                message = f"has {chip.hbm_type}, of which there is no timing table"
+                checker.wrong(path, message, expected=f"one of {', '.join(known)}")
+            return own
     except InputError as error:
         checker.refer(path, text, error)
         return None

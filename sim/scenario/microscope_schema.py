@@ -5,18 +5,37 @@ makes lists of all of them before they are checked (`microscope_source.as_lists`
 value is a list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import Field
 
 from sim.checking import Count, Duration, Real, Size, Table, Text, one_of
-from sim.hardware.dram.address import MAPS
+from sim.hardware.dram.address import MAPS, DramMap
 from sim.hardware.dram.controller import DRAMSIM3, RAMULATOR, Controller
+from sim.hardware.dram.gpu_like import gpu_controller, gpu_map
+from sim.hardware.dram.timing import DramSpec, Organisation
 
-PRESETS: Final = MappingProxyType(
-    {"default": Controller(), "ramulator": RAMULATOR, "dramsim3": DRAMSIM3}
+_T = TypeVar("_T")
+_Controllers = Mapping[str, Callable[[DramSpec], Controller]]
+_Maps = Mapping[str, Callable[[Organisation], DramMap]]
+
+
+def _always(value: _T) -> Callable[[object], _T]:
+    return lambda _: value
+
+
+PRESETS: Final[_Controllers] = MappingProxyType(
+    {
+        "default": _always(Controller()),
+        "gpu": gpu_controller,
+        "ramulator": _always(RAMULATOR),
+        "dramsim3": _always(DRAMSIM3),
+    }
+)
+MAP_CHOICES: Final[_Maps] = MappingProxyType(
+    {"gpu": gpu_map, **{name: _always(known) for name, known in MAPS.items()}}
 )
 HASHES: Final = ("none", "xor", "ipoly")
 REFRESHES: Final = ("none", "all_bank", "per_bank", "hidden")
@@ -39,7 +58,7 @@ class ChannelTable(Table):
     """
 
     device: list[Text] | None = None
-    map: list[Annotated[str, one_of("address map", tuple(MAPS))]] | None = None
+    map: list[Annotated[str, one_of("address map", tuple(MAP_CHOICES))]] | None = None
     order: list[Text] | None = None
     hash: list[Annotated[str, one_of("hash", HASHES)]] | None = None
     preset: list[Annotated[str, one_of("preset", tuple(PRESETS))]] | None = None
