@@ -39,8 +39,8 @@ test: $(VENV)/.installed-dev  ## Lint, types, import contracts and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict sim analysis
 	$(BIN)/lint-imports --no-logo
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m 'not slow' --cov
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --ignore=tests/validation --cov
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/validation
 
 check: $(VENV)/.installed-dev  ## The fast part of `make test`
 	$(BIN)/ruff check .
