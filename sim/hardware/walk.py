@@ -22,20 +22,32 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, TAOCP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interleave:
-    """`channels` channels, chunks of `chunk_bytes`; bursts of `access_bytes`."""
+    """Chunks of `chunk_bytes` go round `channels` channels, each round in another order if hashed.
+
+    Of every `channels` neighbouring chunks each channel holds one. GPU makers do not publish their
+    functions. The hash mixes all bits of the round by a multiplication, so that no stride is
+    special: an assumption, and kinder than a hash of a few bits, after which a power of two can
+    still meet few channels. Places within a channel count accesses of `access_bytes`.
+    """
 
     channels: int
     chunk_bytes: int
-    access_bytes: int
+    access_bytes: int = 1
+    hashed: bool = True
 
-    def is_in(self, chunk: Array, channel: int) -> NDArray[np.bool_]:
-        """Return which chunks lie in a channel."""
-        turn = (chunk // self.channels).astype(np.uint64) * _MULTIPLIER >> np.uint64(33)
-        wanted = (turn.astype(np.int64) + channel) % self.channels
-        return np.asarray(chunk % self.channels == wanted)
+    def channel_of(self, address: Array) -> Array:
+        """Return which channel holds each byte of the chip."""
+        chunk = address // self.chunk_bytes
+        turn = chunk // self.channels if self.hashed else np.zeros_like(chunk)
+        turn = (turn.astype(np.uint64) * _MULTIPLIER >> np.uint64(33)).astype(np.int64)
+        return np.asarray((chunk - turn) % self.channels)
 
     def local(self, address: Array) -> Array:
-        """Return the bursts, numbered within their channel, at addresses."""
+        """Return the place within its channel of each byte of the chip.
+
+        >>> Interleave(channels=2, chunk_bytes=512).local(np.arange(0, 2048, 512)).tolist()
+        [0, 0, 512, 512]
+        """
         chunk = address // self.chunk_bytes
         inside = chunk // self.channels * self.chunk_bytes + address % self.chunk_bytes
         return np.asarray(inside // self.access_bytes)
@@ -102,5 +114,5 @@ class TiledWalk:
         if self._column == self._columns:
             self._column = 0
             self._first_row = last_row if last_row < self._rows else 0
-        mine = address[self._in.is_in(address // self._in.chunk_bytes, self._channel)]
+        mine = address[self._in.channel_of(address) == self._channel]
         return np.asarray((self._in.local(mine)[:, None] + self._offsets).ravel())

@@ -1,11 +1,7 @@
 """What one channel sees of a pattern: granules in the order in which they are asked for.
 
-A kernel reads addresses of the whole chip. Address a lies in piece i = a // `interleave`; of every
-`channels` neighbouring pieces each channel holds one. Which one it is rotates with a hash of the
-row of pieces (`channel_hash`), or is fixed. The stream is what one channel holds. GPU makers do not
-publish their functions. The hash here mixes all bits by a multiplication (D. E. Knuth, The Art of
-Computer Programming 3, section 6.4), so that no stride is special; it is this model's assumption,
-and kinder than a hash of a few bits, after which a power of two can still meet few banks.
+A kernel reads addresses of the whole chip, which are spread over its channels
+(`sim.hardware.walk.Interleave`); the stream is what one channel holds of them.
 """
 
 from collections.abc import Iterator
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 
 from sim.hardware.dram.patterns import Pattern, PatternName, Stream, make_stream
 from sim.hardware.dram.timing import DramSpec
+from sim.hardware.walk import Interleave
 from sim.scenario.microscope_scenario import PatternSpec
 from sim.scenario.microscope_schema import ELEMENT_BITS
 
@@ -25,8 +22,6 @@ Rounds = Iterator[Array]
 
 _MAX_ROUNDS: Final = 4096
 _PATIENCE: Final = 8  # times the walk that an even spread over channels would need
-_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio
-_UPPER: Final = np.uint64(40)
 _NAMES: Final[dict[str, PatternName]] = {"sequential": "seq", "random": "random"}
 _PLACES: Final[dict[str, PatternName]] = {"random": "streams_rand", "aligned": "streams_aligned"}
 
@@ -47,29 +42,6 @@ def stream_of(
         offered_load=pattern.real("load"),
     )
     return make_stream(asked, spec, rng)
-
-
-def on_channel(
-    address: Array, channels: int, interleave_bytes: int, *, hashed: bool, channel: int = 0
-) -> Array:
-    """Return the addresses within a channel of those bytes of the chip that it holds, in order.
-
-    >>> on_channel(np.arange(0, 2048, 256), 2, 512, hashed=False).tolist()
-    [0, 256, 512, 768]
-    """
-    mine = channel_of(address, channels, interleave_bytes, hashed=hashed) == channel
-    row, inside = address // (interleave_bytes * channels), address % interleave_bytes
-    within: Array = row[mine] * interleave_bytes + inside[mine]
-    return within
-
-
-def channel_of(address: Array, channels: int, interleave_bytes: int, *, hashed: bool) -> Array:
-    """Return which channel holds each byte of the chip."""
-    piece = address // interleave_bytes
-    row = piece // channels
-    turn = (row.astype(np.uint64) * _GOLDEN >> _UPPER).astype(np.int64) if hashed else 0 * row
-    channel: Array = (piece + turn) % channels
-    return channel
 
 
 def _kernel_stream(
@@ -96,16 +68,19 @@ def _asked(pattern: PatternSpec, chunk: int, wanted: int, rng: np.random.Generat
 
     A kernel whose strides hardly meet that channel again is run once more, on the same addresses.
     """
-    channels, interleave = pattern.integer("channels"), pattern.integer("interleave")
-    hashed = bool(pattern.values["channel_hash"])
+    interleave = Interleave(
+        channels=pattern.integer("channels"),
+        chunk_bytes=pattern.integer("interleave"),
+        hashed=bool(pattern.values["channel_hash"]),
+    )
     found: list[Array] = []
     channel, had, walked = -1, 0, 0
     for chip in _ROUNDS[pattern.kind](pattern, chunk, rng):
         if channel < 0:
-            channel = int(channel_of(chip[:1], channels, interleave, hashed=hashed)[0])
-        found.append(on_channel(chip, channels, interleave, hashed=hashed, channel=channel))
+            channel = int(interleave.channel_of(chip[:1])[0])
+        found.append(interleave.local(chip[interleave.channel_of(chip) == channel]))
         had, walked = had + len(found[-1]), walked + len(chip)
-        if had >= wanted or walked > _PATIENCE * wanted * channels:
+        if had >= wanted or walked > _PATIENCE * wanted * interleave.channels:
             break
     return np.resize(np.concatenate(found), wanted)
 

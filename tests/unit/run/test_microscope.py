@@ -11,9 +11,10 @@ import pytest
 
 from sim.errors import InvariantError
 from sim.hardware.dram.timing import load_dram
+from sim.hardware.walk import Interleave
 from sim.run.microscope import check_point, execute_microscope
 from sim.run.microscope_result import MicroResults
-from sim.run.microscope_streams import on_channel, stream_of
+from sim.run.microscope_streams import stream_of
 from sim.run.microscope_write import write_microscope
 from sim.scenario.load import load_any
 from sim.scenario.microscope_scenario import MicroScenario, PatternSpec, table_of
@@ -90,7 +91,8 @@ def test_points_come_in_the_order_of_the_file_for_any_number_of_processes(
 def test_a_channel_gets_its_share_and_no_byte_twice() -> None:
     address = np.arange(0, 5 * 512 * 64, 64)
     for hashed in (False, True):
-        mine = on_channel(address, 5, 512, hashed=hashed)
+        interleave = Interleave(channels=5, chunk_bytes=512, hashed=hashed)
+        mine = interleave.local(address[interleave.channel_of(address) == 2])
         assert len(mine) == len(address) / 5
         assert len(set(mine.tolist())) == len(mine)
 
