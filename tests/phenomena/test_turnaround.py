@@ -1,8 +1,8 @@
 """Phenomenon 6 of docs/phenomena.md: reads reach nearly the peak, copies clearly less.
 
 Measured: te42kyfo/gpu-benches (H100 PCIe, A100 40 GB, A40, L40: read and scale kernels) and
-BabelStream in the Azure AI-benchmarking-guide (H100 SXM: dot and copy), as `hardware_specs` cites. One
-controller and one map stand for all chips (docs/decisions/0027-channel-tables.md); their three
+BabelStream in the Azure AI-benchmarking-guide (H100 SXM: dot and copy), as `hardware_specs` cites.
+One controller and one map stand for all chips (docs/decisions/0027-channel-tables.md); their three
 numbers were chosen on these and other measurements together, none for a chip.
 """
 
