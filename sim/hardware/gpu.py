@@ -12,8 +12,9 @@ from sim.hardware.dispatch import dispatch
 from sim.hardware.fold import fold
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2
+from sim.hardware.l2_law import HitLaw
 from sim.hardware.plan import granule_bytes, plan_kernel
-from sim.hardware.residency import EMPTY_L2, EVICT_FIRST, L2Policy, L2State, Residency
+from sim.hardware.residency import EMPTY_L2, EVICT_FIRST, L2Policy, L2State, Residency, Sweep
 from sim.hardware.sm import Sm, SmJob, SmLedger
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel
@@ -89,9 +90,9 @@ class Gpu:
         """Simulate `kernel` on an idle device whose L2 holds `l2`."""
         spec = self.spec
         env = Clock()
-        residency = Residency(spec.l2_bytes, kernel.segments, l2, self.l2_policy)
+        residency = self._residency(kernel, l2)
         hbm = self._hbm(env, probe, kernel)
-        cache = L2(env, spec, probe, hbm, residency)
+        cache = L2(env, spec, probe, hbm, residency, one_sided=kernel.n_ctas == 1)
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in self._jobs(kernel)]
         env.run()
         hbm.finish()
@@ -132,6 +133,14 @@ class Gpu:
             SmJob(name=f"sm{i}", plans=plans, sm_class=sm_class, setup_ps=setup_ps)
             for i, sm_class in enumerate(classes)
         ]
+
+    def _residency(self, kernel: Kernel, l2: L2State) -> Residency:
+        sweep = Sweep(
+            bytes=kernel.swept_bytes(),
+            law=HitLaw(partitions=self.spec.l2_partitions),
+            one_sided=kernel.n_ctas == 1,
+        )
+        return Residency(self.spec.l2_bytes, kernel.segments, l2, self.l2_policy, sweep=sweep)
 
     def _hbm(self, env: Clock, probe: Probe | None, kernel: Kernel) -> Hbm | BankHbm:
         spec, segments = self.spec, kernel.segments

@@ -14,6 +14,7 @@ from simpy.events import NORMAL
 from sim.hardware.bank_hbm import BankHbm
 from sim.hardware.clock import Clock, Recurring
 from sim.hardware.hbm import Hbm
+from sim.hardware.l2_law import MILLION
 from sim.hardware.pending import Pending
 from sim.hardware.residency import Residency
 from sim.hardware.spec import ChipSpec
@@ -63,13 +64,14 @@ class Arrival:
 
 
 class _Group:
-    __slots__ = ("arrival", "loads", "missed", "sizes")
+    __slots__ = ("arrival", "far", "loads", "missed", "sizes")
 
     def __init__(self, arrival: Arrival, loads: tuple[Load, ...]) -> None:
         self.arrival = arrival
         self.loads = loads
         self.sizes = [0] * len(loads)
         self.missed = False
+        self.far = False
 
 
 class L2:
@@ -80,10 +82,10 @@ class L2:
     """
 
     __slots__ = (
-        "_arbitration", "_called", "_half_ps", "_hbm_ps", "_hit_ps", "_pending", "_stores",
-        "_written_back", "asked_bytes", "busy", "drained_ps", "env", "free_ps", "hbm",
-        "missed_bytes", "probe",
-        "rate", "residency", "stored_bytes",
+        "_arbitration", "_bridge_free_ps", "_called", "_far_extra_ps", "_far_rate", "_hbm_ps",
+        "_hit_ps", "_pending", "_stores", "_written_back", "asked_bytes", "busy", "drained_ps",
+        "env", "far_bytes", "free_ps", "hbm", "missed_bytes", "probe", "rate", "residency",
+        "stored_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +95,8 @@ class L2:
         probe: Probe | None,
         hbm: Hbm | BankHbm,
         residency: Residency,
+        *,
+        one_sided: bool = False,
     ) -> None:
         self.env = env
         self.probe = probe
@@ -106,7 +110,15 @@ class L2:
         self.asked_bytes = [0] * n_segments
         self.missed_bytes = [0] * n_segments
         self.stored_bytes = [0] * n_segments
-        self._hit_ps = spec.l2_latency_ps
+        # CTAs on both sides wait for near and far lines alike: each waits the mean. One SM alone
+        # sees which side a line is on.
+        self._hit_ps, self._far_extra_ps = spec.l2_latency_ps, 0
+        near_ps, far_ps = spec.l2_near_latency_ps, spec.l2_far_latency_ps
+        if one_sided and near_ps is not None and far_ps is not None:
+            self._hit_ps, self._far_extra_ps = near_ps, far_ps - near_ps
+        self._far_rate = spec.l2_far_bytes_per_s
+        self._bridge_free_ps = 0
+        self.far_bytes = 0
         self._hbm_ps = spec.hbm_latency_ps - hbm.access_ps
         self._pending: dict[int, _Group] = {}
         self._stores: dict[tuple[int, bool], int] = {}
@@ -144,11 +156,10 @@ class L2:
             self._stores[key] = self._stores.get(key, 0) + size
 
     def _arbitrate(self, _event: simpy.Event) -> None:
-        groups, self._pending = self._pending, {}
+        groups, self._pending, self._called = self._pending, {}, False
         stores, self._stores = self._stores, {}
-        self._called = False
         misses: list[tuple[int, int]] = []
-        asked = 0
+        asked, crossed = 0, self.far_bytes
         for _, group in sorted(groups.items()) if len(groups) > 1 else groups.items():
             asked += self._look_up(group, misses)
         written = self._write(stores) if stores else 0
@@ -163,6 +174,8 @@ class L2:
         if stores:
             self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
         write_back = self.residency.written_back_bytes - self._written_back
+        if self.far_bytes > crossed and self._far_rate:
+            finish = self._cross(start, finish, self.far_bytes - crossed)
         fetched, channel = 0, self.busy
         if misses or write_back:
             self._written_back += write_back
@@ -190,11 +203,21 @@ class L2:
             segment = load.segment
             self.asked_bytes[segment] += size
             missed = read(load, size)
+            far = (size - missed) * self.residency.entries[segment].far // MILLION
+            if far:
+                group.far = True
+                self.far_bytes += far
             if missed:
                 group.missed = True
                 self.missed_bytes[segment] += missed
                 misses.append((segment, missed))
         return asked
+
+    def _cross(self, start: int, finish: int, size_bytes: int) -> int:
+        """Return when hits on the far side are over the bridge between the partitions."""
+        began = max(start, self._bridge_free_ps)
+        self._bridge_free_ps = began - (-size_bytes * PS_PER_S // (self._far_rate or self.rate))
+        return max(finish, self._bridge_free_ps)
 
     def _write(self, stores: dict[tuple[int, bool], int]) -> int:
         for (segment, in_place), size in sorted(stores.items()):
@@ -207,7 +230,7 @@ class L2:
         arrival = group.arrival
         if not group.missed:
             arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "l2_latency")
-            ready = finish + self._hit_ps
+            ready = finish + self._hit_ps + (self._far_extra_ps if group.far else 0)
         elif fetched >= finish:
             arrival.busy, arrival.causes = channel, ("hbm_bandwidth", "hbm_latency")
             ready = fetched + self._hbm_ps

@@ -2,7 +2,10 @@
 
 State is kept per segment, oldest first. Streamed segments (evict-first) leave before the
 activations, older ones before younger ones; a segment that alone exceeds the cache evicts its own
-oldest bytes. Between kernels the state is a tuple of `Resident`s; within one, a `Residency`.
+oldest bytes. What a kernel finds of a segment of an earlier one is what L2 holds at its reuse
+distance (`sim.hardware.l2_law`): a sweep larger than the cache, in the same order, has always
+just lost what comes next. Between kernels the state is a tuple of `Resident`s; within one, a
+`Residency`.
 """
 
 from collections import Counter
@@ -10,18 +13,28 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sim.errors import InvariantError
+from sim.hardware.l2_law import MILLION, Held, HitLaw
 from sim.kernel.kernel import Load, Segment
 from sim.kernel.operators import Tensor, Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers."""
+    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers.
+
+    `swept_bytes` are the distinct bytes that its last user passed over, if more than are resident.
+    """
 
     name: str
     traffic: Traffic
     resident_bytes: int
     dirty_bytes: int
+    swept_bytes: int = 0
+
+    @property
+    def footprint_bytes(self) -> int:
+        """Return how many bytes its last use put between the uses of others."""
+        return max(self.resident_bytes, self.swept_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +55,19 @@ class L2Policy:
         """Check the size."""
         if self.pinned_bytes < 0:
             raise InvariantError(f"L2 cannot pin {self.pinned_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """How a kernel passes over its segments: distinct bytes of each, and which law L2 obeys."""
+
+    bytes: tuple[int, ...]
+    law: HitLaw
+    one_sided: bool = False
+
+    def held(self, distance_bytes: int, room_bytes: int) -> Held:
+        """Return what L2 holds of data with a reuse distance."""
+        return self.law.held(distance_bytes, room_bytes, one_sided=self.one_sided)
 
 
 EVICT_FIRST = L2Policy()
@@ -98,12 +124,14 @@ class _Entry:
     Of its `resident` bytes, `old` are there without this kernel having read them yet; `dirty` ones
     are newer than HBM. `made` tells that this kernel writes it before reading. `touched` counts
     distinct bytes asked for so far (it passes `size` when the kernel starts a second pass over the
-    tensor), `asked` all bytes by number of sharers.
+    tensor), `asked` all bytes by number of sharers. `lost` ones count as resident, but will have
+    left when their turn comes; of the hits, `far` millionths are on the other side. `swept` are
+    the distinct bytes of its last use or this one.
     """
 
     __slots__ = (
-        "asked", "dirty", "made", "name", "old", "own", "pinned", "resident", "size", "streamed",
-        "touched", "traffic",
+        "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident", "size",
+        "streamed", "swept", "touched", "traffic",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +148,8 @@ class _Entry:
         self.pinned = False
         self.made = False
         self.touched = 0
+        self.swept = resident
+        self.lost = self.far = 0
         self.asked: dict[int, int] = {}
 
 
@@ -131,26 +161,14 @@ class Residency:
     """
 
     __slots__ = (
-        "_kept",
-        "_others",
-        "_pinned",
-        "_streamed",
-        "capacity",
-        "entries",
-        "made_dirty",
-        "pinned_bytes",
-        "total",
-        "written_back",
-        "written_back_bytes",
-    )
+        "_kept", "_others", "_pinned", "_streamed", "capacity", "entries", "made_dirty",
+        "pinned_bytes", "total", "written_back", "written_back_bytes",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        capacity_bytes: int,
-        segments: Sequence[Segment],
-        state: L2State,
-        policy: L2Policy = EVICT_FIRST,
-    ) -> None:
+        self, capacity_bytes: int, segments: Sequence[Segment], state: L2State,
+        policy: L2Policy = EVICT_FIRST, *, sweep: Sweep | None = None,
+    ) -> None:  # fmt: skip
         known = {entry.name: entry for entry in state if entry.name}
         self.capacity = capacity_bytes
         self.entries = [_own(segment, known.get(segment.name)) for segment in segments]
@@ -173,6 +191,36 @@ class Residency:
         self.made_dirty = 0
         if self.total > capacity_bytes:
             raise InvariantError(f"L2 state of {self.total} bytes exceeds {capacity_bytes}")
+        sizes = tuple(segment.size_bytes for segment in segments)
+        self._lose(sweep or Sweep(bytes=sizes, law=HitLaw(partitions=1)))
+
+    def _lose(self, sweep: Sweep) -> None:
+        """Note what of the kernel's own segments will have left when it comes to read it."""
+        coming = dict(zip(self.entries, sweep.bytes, strict=True))
+        for entry, size in coming.items():
+            entry.swept = max(entry.swept, size)
+        stacks = (self._pinned, self._streamed, self._kept)
+        rooms = (
+            self.pinned_bytes,
+            self.capacity - sum(entry.resident for entry in self._pinned),
+            self.capacity - sum(entry.resident for entry in self._pinned),
+        )
+        above = (0, sum(e.resident for e in self._kept if not e.own), 0)
+        above_own = (0, sum(size for e, size in coming.items() if e in self._kept), 0)
+        for stack, room, kept, kept_own in zip(stacks, rooms, above, above_own, strict=True):
+            # What the kernel makes anew was passed over half, on average, when a byte is read.
+            mine = kept_own + sum(
+                coming[e] if e.resident else coming[e] // 2 for e in stack if e.own
+            )
+            younger = kept
+            for entry in stack:
+                if not entry.own:
+                    younger += entry.swept
+                elif entry.resident:
+                    held = sweep.held(mine + younger, room)
+                    entry.old = entry.resident * held.total // MILLION
+                    entry.lost = entry.resident - entry.old
+                    entry.far = held.far * MILLION // max(1, held.total)
 
     def read(self, load: Load, asked_bytes: int) -> int:
         """Ask for bytes of a segment; return how many must come from HBM.
@@ -199,6 +247,8 @@ class Residency:
     def _touch(self, entry: _Entry, distinct: int) -> int:
         """Read bytes that this kernel has not read yet; return how many miss."""
         hits = 0
+        if entry.lost:
+            self._drop(entry, _share(distinct, entry.lost, entry.size - entry.touched))
         if entry.old:
             # What this kernel made is read by who made it: it is there, as long as it is resident.
             span = entry.old if entry.made else entry.size - entry.touched
@@ -282,13 +332,22 @@ class Residency:
             self.written_back[entry.traffic] += dirty
             self.written_back_bytes += dirty
         entry.resident = resident - dropped
-        entry.old -= min(dropped, entry.old)
+        # What leaves is what the law of reuse has counted as lost, as long as there is some.
+        entry.lost = max(0, entry.lost - dropped)
+        kept = entry.old - dropped if entry.made else entry.resident - entry.lost
+        entry.old = max(0, min(entry.old, kept))
         self.total -= dropped
 
     def state(self) -> L2State:
         """Return the state after the kernel: its own segments are the youngest, in their order."""
         return tuple(
-            Resident(name=e.name, traffic=e.traffic, resident_bytes=e.resident, dirty_bytes=e.dirty)
+            Resident(
+                name=e.name,
+                traffic=e.traffic,
+                resident_bytes=e.resident,
+                dirty_bytes=e.dirty,
+                swept_bytes=e.swept if e.swept > e.resident else 0,
+            )
             for e in (*self._others, *self.entries)
             if e.resident
         )
@@ -302,7 +361,9 @@ def _own(segment: Segment, past: Resident | None) -> _Entry:
 
 def _foreign(past: Resident) -> _Entry:
     size = past.resident_bytes
-    return _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
+    entry = _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
+    entry.swept = past.footprint_bytes
+    return entry
 
 
 def _share(distinct: int, resident: int, span: int) -> int:

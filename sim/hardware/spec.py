@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -40,7 +40,9 @@ class ChipSpec:
 
         `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
     SM. `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
-    fraction of their own use `sustained_fraction`. `graph_replay_ps` is the least time between two
+    fraction of their own use `sustained_fraction`. An L2 of two partitions is `l2_near_latency_ps`
+    or `l2_far_latency_ps` away, `l2_latency_ps` in the mean; hits on the far side come at
+    `l2_far_bytes_per_s`. `graph_replay_ps` is the least time between two
     launches of graphs by a host. `provenance` gives kind and source of every
     number by its dotted key. `link` is None if the spec says nothing of peers. The mappings must
     not be changed.
@@ -66,6 +68,10 @@ class ChipSpec:
     l2_bytes: int
     l2_bytes_per_s: int
     l2_latency_ps: int
+    l2_partitions: int = 1
+    l2_near_latency_ps: int | None = None
+    l2_far_latency_ps: int | None = None
+    l2_far_bytes_per_s: int | None = None
     hbm_type: str
     hbm_bytes: int
     hbm_bytes_per_s: int
@@ -156,6 +162,10 @@ class _L2(Table):
     capacity: Cited[Size]
     bandwidth: Cited[Bandwidth]
     latency: Cited[Duration]
+    partitions: Cited[Annotated[int, Field(ge=2, le=2)]] | None = None
+    near_latency: Cited[Duration] | None = None
+    far_latency: Cited[Duration] | None = None
+    far_bandwidth: Cited[Bandwidth] | None = None
 
 
 class _Hbm(Table):
@@ -252,7 +262,9 @@ def _chip_of(source: TomlSource, *, stem: str) -> ChipSpec:
     hbm = checker.valid(_Hbm, ("hbm",))
     _check_name(checker, checker.valid(_Chip, ("chip",)), stem)
     _check_hbm(checker, hbm)
-    _check_levels(checker, checker.valid(_L2, ("l2",)), hbm)
+    l2 = checker.valid(_L2, ("l2",))
+    _check_levels(checker, l2, hbm)
+    _check_partitions(checker, l2)
     _check_gaps(checker, checker.valid(_Launch, ("launch",)))
     _check_tiers(checker, spec)
     if spec is None or checker.problems:
@@ -286,6 +298,30 @@ def _check_levels(checker: Checker, l2: _L2 | None, hbm: _Hbm | None) -> None:
     if hbm.capacity.value <= l2.capacity.value:
         checker.wrong(
             ("hbm", "capacity", "value"), "is not larger than L2", expected="more than l2.capacity"
+        )
+
+
+def _check_partitions(checker: Checker, l2: _L2 | None) -> None:
+    if l2 is None:
+        return
+    two = l2.partitions is not None
+    near, mean, far = l2.near_latency, l2.latency, l2.far_latency
+    for key, given in (
+        ("near_latency", near),
+        ("far_latency", far),
+        ("far_bandwidth", l2.far_bandwidth),
+    ):
+        if (given is not None) is not two:
+            checker.wrong(
+                ("l2", key) if given else ("l2",),
+                f"{key} belongs to two partitions",
+                expected="all of near_latency, far_latency and far_bandwidth with partitions = 2",
+            )
+    if near and far and not near.value <= mean.value <= far.value:
+        checker.wrong(
+            ("l2", "latency", "value"),
+            "is not between the latencies of the two partitions",
+            expected="near_latency to far_latency",
         )
 
 
@@ -347,6 +383,10 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         l2_bytes=l2.capacity.value,
         l2_bytes_per_s=l2.bandwidth.value,
         l2_latency_ps=l2.latency.value,
+        l2_partitions=l2.partitions.value if l2.partitions else 1,
+        l2_near_latency_ps=l2.near_latency.value if l2.near_latency else None,
+        l2_far_latency_ps=l2.far_latency.value if l2.far_latency else None,
+        l2_far_bytes_per_s=l2.far_bandwidth.value if l2.far_bandwidth else None,
         hbm_type=hbm.type,
         hbm_bytes=hbm.capacity.value,
         hbm_bytes_per_s=hbm.peak_bandwidth.value,

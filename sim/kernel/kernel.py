@@ -145,6 +145,16 @@ class Kernel:
             for phase in kind.phases:
                 yield kind, phase
 
+    def swept_bytes(self) -> tuple[int, ...]:
+        """Return the distinct bytes of every segment that its CTAs read or write."""
+        moved = [0] * len(self.segments)
+        for kind, phase in self.phases():
+            for load in phase.loads:
+                moved[load.segment] += kind.count * load.size_bytes // load.sharers
+            for store in phase.stores:
+                moved[store.segment] += 0 if store.in_place else kind.count * store.size_bytes
+        return tuple(min(m, s.size_bytes) for m, s in zip(moved, self.segments, strict=True))
+
     @property
     def requested_bytes(self) -> int:
         """Return the bytes that all CTAs read, from L2 or beyond."""
