@@ -17,7 +17,7 @@ from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
 from sim.kernel.kernel import Kernel
-from sim.kernel.operators import Elementwise, Operator, Tensor, Traffic
+from sim.kernel.operators import Operator, Tensor, Traffic
 from sim.run.device import Device, warm_activations
 from sim.run.memo import Memo
 from sim.units import PS_PER_US
@@ -41,14 +41,6 @@ _HALF_US_PS: Final = PS_PER_US // 2
 # The architectures whose kernels may start while the one before runs (CUDA C++ Programming Guide,
 # programmatic dependent launch: compute capability 9.0 and later).
 _EARLY_LAUNCH: Final = frozenset({"hopper", "blackwell", "blackwell_consumer"})
-_REUSED: Final = 0.9
-"""Share of L2 below which data that every replay walks through in order is found again."""
-_FADING: Final = (0.7, 1.25)
-_FADING_IN_PARTITIONS: Final = (0.55, 0.85)
-"""Footprints over L2 size at which recurrent states begin to be lost and at which none is found:
-L40S, and A100 and H100, whose two partitions keep copies of each other's lines, as chips with HBM
-have them (aiconfigurator-core 0.12.0, 2026-11-27: L40S .67 hits, .94 misses .43; H100 .47 hits,
-.84 misses all)."""
 _BETWEEN_GRAPHS_PS: Final = 1_300_000
 """What a device takes between two graphs more than between two kernels of one: times of growing
 batches, taken back to none, on A100, H100 and L40S (1.0 to 2.2 us, as above)."""
@@ -89,9 +81,8 @@ class KernelCase:
     `repeats` is how often a replayed graph holds them: the time is one repeat's share; with
     `cached_code` each but the first finds its code in the instruction caches. `dirty` tensors were
     written just before, by the replay before (a state in place) or by a benchmark that zeroes a
-    buffer to flush L2, and are newer than memory. Where what a replay overwrites and `warm` exceed
-    `_REUSED` of L2, each line has left before its turn comes again, and only the dirt stays; where
-    `fades`, all that a replay touches counts, and lines leave from one share of L2 to another.
+    buffer to flush L2, and are newer than memory. How much of all this a replay still finds, the
+    simulated L2 decides by the reuse distance.
     With `early_launch` (programmatic dependent launch) a kernel of a graph starts up while the one
     before still runs, on architectures that can. With a `host_pace` the host launches a graph in
     that multiple of the chip's smallest replay, which is all that is seen of shorter ones. `found`
@@ -110,7 +101,6 @@ class KernelCase:
     cached_code: bool = False
     found: tuple[Found, ...] | None = None
     whole_us: bool = False
-    fades: bool = False
     host_pace: float = 0.0
 
     def predicted(self, chip: ChipSpec, memo: Memo) -> float:
@@ -173,36 +163,17 @@ class KernelCase:
     def _first_l2(self, chip: ChipSpec) -> L2State:
         """Return what was there before: dirty and warm tensors, then the first activations.
 
-        A set of activations larger than L2 that every replay passes over in the same order finds
-        nothing of itself: what comes next has always just left. A flush leaves nothing else.
+        A flush leaves nothing else.
         """
         l2_bytes = chip.l2_bytes
         touched = {t.name: t for op in self.operators for t in (*op.reads(), *op.writes())}
         if any(tensor.name not in touched for tensor in self.dirty):
             return tuple(_flushed(t, l2_bytes) for t in self.dirty)
-        streaming = all(isinstance(op, Elementwise) for op in self.operators)
-        if streaming and sum(t.size_bytes for t in touched.values()) > _REUSED * l2_bytes:
-            return ()
-        share = self._share_found(touched, chip)
-        kept = {t.name: int(t.size_bytes * share) for t in (*self.dirty, *self.warm)}
-        left = [(t.size_bytes - kept[t.name], replace(t, name="")) for t in self.dirty]
-        lost = [(t, size, size) for size, t in left]
-        dirty = [(t, kept[t.name], kept[t.name]) for t in self.dirty]
-        warm = [(t, kept[t.name], 0) for t in self.warm if t not in self.dirty]
+        dirty = [(t, t.size_bytes, t.size_bytes) for t in self.dirty]
+        warm = [(t, t.size_bytes, 0) for t in self.warm if t not in self.dirty]
         first = warm_activations(self.operators[0], l2_bytes)
-        part = share if self.fades else 1
-        found = [(touched[e.name], int(e.resident_bytes * part), 0) for e in first]
-        return _fitted((*lost, *dirty, *warm, *found), l2_bytes)
-
-    def _share_found(self, touched: Mapping[str, Tensor], chip: ChipSpec) -> float:
-        """Return the share of `dirty` and `warm` that a replay finds where it left them."""
-        if not self.fades:
-            footprint = sum(tensor.size_bytes for tensor in (*self.dirty, *self.warm))
-            return float(footprint <= _REUSED * chip.l2_bytes)
-        partitioned = chip.hbm_type.startswith("HBM")
-        begin, end = _FADING_IN_PARTITIONS if partitioned else _FADING
-        footprint = sum(tensor.size_bytes for tensor in touched.values())
-        return min(1.0, max(0.0, (end - footprint / chip.l2_bytes) / (end - begin)))
+        found = [(touched[e.name], e.resident_bytes, 0) for e in first]
+        return _fitted((*dirty, *warm, *found), l2_bytes)
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""
@@ -224,10 +195,10 @@ def _flushed(tensor: Tensor, l2_bytes: int) -> Resident:
 
 
 def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2State:
-    """Return the state of (tensor, bytes there, dirty ones) as far as there is room for them."""
+    """Return the state after uses of (tensor, bytes there, dirty ones): the last have room."""
     state: list[Resident] = []
     room = l2_bytes
-    for tensor, there, dirty in entries:
+    for tensor, there, dirty in reversed([*entries]):
         size = min(there, room)
         room -= size
         if size:
@@ -238,7 +209,7 @@ def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2Stat
                 dirty_bytes=min(dirty, size),
             )
             state.append(resident)
-    return tuple(state)
+    return tuple(state[::-1])
 
 
 def activation(name: str, size_bytes: int) -> Tensor:

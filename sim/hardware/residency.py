@@ -20,21 +20,12 @@ from sim.kernel.operators import Tensor, Traffic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers.
-
-    `swept_bytes` are the distinct bytes that its last user passed over, if more than are resident.
-    """
+    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers."""
 
     name: str
     traffic: Traffic
     resident_bytes: int
     dirty_bytes: int
-    swept_bytes: int = 0
-
-    @property
-    def footprint_bytes(self) -> int:
-        """Return how many bytes its last use put between the uses of others."""
-        return max(self.resident_bytes, self.swept_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +116,12 @@ class _Entry:
     are newer than HBM. `made` tells that this kernel writes it before reading. `touched` counts
     distinct bytes asked for so far (it passes `size` when the kernel starts a second pass over the
     tensor), `asked` all bytes by number of sharers. `lost` ones count as resident, but will have
-    left when their turn comes; of the hits, `far` millionths are on the other side. `swept` are
-    the distinct bytes of its last use or this one.
+    left when their turn comes; of the hits, `far` millionths are on the other side.
     """
 
     __slots__ = (
         "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident", "size",
-        "streamed", "swept", "touched", "traffic",
+        "streamed", "touched", "traffic",
     )  # fmt: skip
 
     def __init__(
@@ -148,7 +138,6 @@ class _Entry:
         self.pinned = False
         self.made = False
         self.touched = 0
-        self.swept = resident
         self.lost = self.far = 0
         self.asked: dict[int, int] = {}
 
@@ -195,29 +184,28 @@ class Residency:
         self._lose(sweep or Sweep(bytes=sizes, law=HitLaw(partitions=1)))
 
     def _lose(self, sweep: Sweep) -> None:
-        """Note what of the kernel's own segments will have left when it comes to read it."""
+        """Note what of the kernel's own segments will have left when it comes to read it.
+
+        Between two uses of a byte pass the kernel's segments, what came after the byte's own, and
+        what leaves after it whatever came when. Of what the kernel makes anew, half has passed on
+        average.
+        """
         coming = dict(zip(self.entries, sweep.bytes, strict=True))
-        for entry, size in coming.items():
-            entry.swept = max(entry.swept, size)
-        stacks = (self._pinned, self._streamed, self._kept)
-        rooms = (
-            self.pinned_bytes,
-            self.capacity - sum(entry.resident for entry in self._pinned),
-            self.capacity - sum(entry.resident for entry in self._pinned),
+        room = self.capacity - sum(entry.resident for entry in self._pinned)
+        kept = sum(coming.get(entry, entry.resident) for entry in self._kept)
+        stacks = (
+            (self._pinned, self.pinned_bytes, 0),
+            (self._kept, room, 0),
+            (self._streamed, room, kept),
         )
-        above = (0, sum(e.resident for e in self._kept if not e.own), 0)
-        above_own = (0, sum(size for e, size in coming.items() if e in self._kept), 0)
-        for stack, room, kept, kept_own in zip(stacks, rooms, above, above_own, strict=True):
-            # What the kernel makes anew was passed over half, on average, when a byte is read.
-            mine = kept_own + sum(
-                coming[e] if e.resident else coming[e] // 2 for e in stack if e.own
-            )
-            younger = kept
+        for stack, space, distance in stacks:
+            mine = (coming[e] if e.resident else coming[e] // 2 for e in stack if e.own)
+            distance += sum(mine)
             for entry in stack:
                 if not entry.own:
-                    younger += entry.swept
+                    distance += entry.resident
                 elif entry.resident:
-                    held = sweep.held(mine + younger, room)
+                    held = sweep.held(distance, space)
                     entry.old = entry.resident * held.total // MILLION
                     entry.lost = entry.resident - entry.old
                     entry.far = held.far * MILLION // max(1, held.total)
@@ -346,7 +334,6 @@ class Residency:
                 traffic=e.traffic,
                 resident_bytes=e.resident,
                 dirty_bytes=e.dirty,
-                swept_bytes=e.swept if e.swept > e.resident else 0,
             )
             for e in (*self._others, *self.entries)
             if e.resident
@@ -361,9 +348,7 @@ def _own(segment: Segment, past: Resident | None) -> _Entry:
 
 def _foreign(past: Resident) -> _Entry:
     size = past.resident_bytes
-    entry = _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
-    entry.swept = past.footprint_bytes
-    return entry
+    return _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
 
 
 def _share(distinct: int, resident: int, span: int) -> int:

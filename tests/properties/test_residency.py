@@ -1,13 +1,14 @@
 """Law: L2 remembers what fits, forgets what does not, and keeps activations before weights."""
 
-from math import log
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.hardware.gpu import Gpu
-from sim.hardware.residency import Resident
+from sim.hardware.l2_law import ALL, MILLION, HitLaw
+from sim.hardware.residency import EMPTY_L2, Resident
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel, Load, Phase, Segment
 from sim.kernel.operators import Traffic
@@ -26,8 +27,11 @@ def scan_of(size_bytes: int, traffic: Traffic, count: int = 512) -> Kernel:
 
 @given(chips(), st.data())
 def test_a_second_run_of_what_fits_misses_nothing(spec: ChipSpec, data: st.DataObject) -> None:
-    """Everything that a kernel read and wrote is there for the next one, to the byte."""
-    kernel = data.draw(whole_kernels(most_bytes=spec.l2_bytes))
+    """Everything that a kernel read and wrote is there for the next one, to the byte.
+
+    These chips have two partitions: what both sides use must fit twice.
+    """
+    kernel = data.draw(whole_kernels(most_bytes=spec.l2_bytes * 2 // 5))
     gpu = Gpu(spec=spec)
     first = gpu.run(kernel)
     second = gpu.run(kernel, first.l2)
@@ -45,24 +49,37 @@ def test_a_cold_run_misses_every_distinct_byte_once(spec: ChipSpec, data: st.Dat
     assert list(run.missed_bytes) == sizes
 
 
-@pytest.mark.parametrize("ratio", [2, 3, 8])
+@pytest.mark.parametrize("ratio", [0.3, 0.6, 0.9, 1.2, 2, 8])
 @pytest.mark.parametrize("traffic", [Traffic.KV, Traffic.ACTIVATIONS])
-def test_a_tensor_beyond_the_cache_hits_no_more_than_its_resident_share(
-    ratio: int, traffic: Traffic
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_repeated_sweep_hits_what_the_law_of_reuse_says(
+    ratio: float, traffic: Traffic, partitions: int
 ) -> None:
-    """A second pass over a tensor r times the cache hits 1 - (r - 1) ln(r / (r - 1)) of it.
+    """The distance of a sweep over one tensor is its size, whatever its class."""
+    chip = replace(CHIP, l2_partitions=partitions)
+    kernel = scan_of(int(ratio * CAPACITY), traffic)
+    gpu = Gpu(spec=chip)
+    l2 = EMPTY_L2
+    for _ in range(3):
+        run = gpu.run(kernel, l2)
+        l2 = run.l2
+    size = sum(run.asked_bytes)
+    held = HitLaw(partitions=partitions).held(size, CAPACITY)
+    share = min(size, CAPACITY) / size * held.total / MILLION
+    assert 1 - sum(run.missed_bytes) / size == pytest.approx(share, abs=0.02)
 
-    Old bytes hit in proportion to what is left of them, while each miss evicts one: from
-    d(old)/dx = -1 and d(hit)/dx = old / (size - x). A strict LRU would hit nothing.
-    """
-    kernel = scan_of(ratio * CAPACITY, traffic)
-    gpu = Gpu(spec=CHIP)
-    run = gpu.run(kernel, gpu.run(kernel).l2)
-    hits = sum(run.asked_bytes) - sum(run.missed_bytes)
-    share = 1 - (ratio - 1) * log(ratio / (ratio - 1))
-    assert share <= 0.31
-    assert hits <= share * CAPACITY * 1.02
-    assert hits >= share * CAPACITY * 0.9
+
+@given(st.integers(1, 2), st.integers(1, 3 * CAPACITY), st.integers(1, 3 * CAPACITY))
+def test_more_between_two_uses_never_leaves_more(partitions: int, one: int, two: int) -> None:
+    """What is held falls with the reuse distance, from all to nothing, seen from any side."""
+    law = HitLaw(partitions=partitions)
+    short, far = sorted((one, two))
+    for one_sided in (False, True):
+        held = [law.held(d, CAPACITY, one_sided=one_sided) for d in (short, far)]
+        assert MILLION >= held[0].total >= held[1].total >= 0
+        assert min(held[0].near, held[0].far, held[1].near, held[1].far) >= 0
+        assert law.held(CAPACITY // 3, CAPACITY, one_sided=one_sided) == ALL
+        assert law.held(3 * CAPACITY, CAPACITY, one_sided=one_sided).total <= MILLION // 100
 
 
 @given(st.integers(1, CAPACITY), st.integers(1, 4 * CAPACITY))

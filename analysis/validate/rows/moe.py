@@ -49,7 +49,6 @@ _CLAMPING: Final = "sglang-0.5.10"
 # SGLang sums and scales so few tokens with two PyTorch kernels.
 _FEW_TOKENS: Final = 32
 _PAIR: Final = 2
-_KEPT_IN_PARTITIONS: Final = 0.85
 _TRITON_ROUTING: Final = 10
 _GROUPED_IN_PYTORCH: Final = "trtllm-1.0.0"
 _GROUPED_EXPERTS: Final = "256"
@@ -87,17 +86,13 @@ def _warm(row: Row, grouped: Sequence[GroupedGemm]) -> tuple[Tensor, ...]:
     """Return the experts that a replay reads again, which stay in L2 if they fit.
 
     A power law is replayed with ten draws, which hit nearly all experts between them: in turn, but
-    for SGLang, which replays each ten times. Chips whose L2 is two partitions keep less (times of
-    one token: H100 .84 of L2 found, A100 .9 not; L40S .88 found).
+    for SGLang, which replays each ten times.
     """
     chip = chip_of(row)
     in_turn = row["routing"] != "balanced" and engine_name(row) != "sglang"
     if in_turn and sum(op.experts.size_bytes for op in grouped) > chip.l2_bytes:
         return ()
-    warm = tuple(replace(op.experts, size_bytes=experts_read_bytes(op)) for op in grouped)
-    partitioned = chip.hbm_type.startswith("HBM")
-    lost = partitioned and sum(t.size_bytes for t in warm) > _KEPT_IN_PARTITIONS * chip.l2_bytes
-    return () if lost else warm
+    return tuple(replace(op.experts, size_bytes=experts_read_bytes(op)) for op in grouped)
 
 
 def load_of(row: Row) -> RankLoad:

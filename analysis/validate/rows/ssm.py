@@ -72,7 +72,6 @@ def ssm_case(row: Row) -> KernelCase:
         dirty=written,
         repeats=_IN_ONE_GRAPH if _many_in_graph(row) else 1,
         cached_code=row["phase"] == "generation",
-        fades=row["phase"] == "generation",
         host_pace=pace,
     )
 

@@ -3,6 +3,7 @@
 import pytest
 
 from sim.errors import InvariantError
+from sim.hardware.l2_law import MILLION, HitLaw
 from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget, received
 from sim.kernel.kernel import Segment
 from sim.kernel.operators import Tensor, Traffic
@@ -58,11 +59,39 @@ def test_a_segment_larger_than_the_cache_misses_again_in_every_pass() -> None:
 
 
 def test_warm_bytes_that_were_evicted_meanwhile_miss() -> None:
-    """Of 400 bytes that an earlier kernel left, 300 make room for another tensor of this one."""
+    """Of 400 bytes that an earlier kernel left, 300 make room for another tensor of this one.
+
+    1300 bytes pass through 1000 between two uses of a byte: none of the weights is found.
+    """
     cache = l2(segment("w", 400), segment("y", 900, ACTIVATIONS), state=(held("w", 400),))
     cache.read(load(900, 1), 900)
     assert sizes(cache)["w"] == (100, 0)
-    assert cache.read(load(0), 400) == 300
+    assert cache.read(load(0), 400) == 400
+
+
+W, A = segment("w", 400), segment("a", 600, ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    ("state", "read", "distance"),
+    [
+        ((held("w", 400),), W, 400),
+        ((held("w", 400), held("k", 400, traffic=KV)), W, 800),
+        ((held("w", 400), held("k", 600, traffic=KV)), W, 1000),
+        ((held("k", 600, traffic=KV), held("w", 400)), W, 400),
+        ((held("w", 400), held("a", 600, traffic=ACTIVATIONS)), W, 1000),
+        ((held("a", 600, traffic=ACTIVATIONS), held("w", 400)), W, 1000),
+        ((held("a", 600, traffic=ACTIVATIONS), held("w", 400)), A, 600),
+    ],
+)
+def test_the_distance_counts_what_came_between_and_what_stays_longer(
+    state: L2State, read: Segment, distance: int
+) -> None:
+    """Between two uses pass the tensor itself and younger ones; activations leave last."""
+    cache = l2(read, state=state)
+    share = HitLaw(partitions=1).held(distance, 1000).total / MILLION
+    assert (share < 1) is (distance == 1000)
+    assert cache.read(load(0), read.size_bytes) == pytest.approx((1 - share) * 400, abs=1)
 
 
 def test_sharers_fetch_a_byte_once() -> None:
