@@ -69,7 +69,7 @@ def decode_case(row: Row) -> KernelCase:
         engine=_appending(_decode_engine(row), row),
         timing=Timing.KERNELS if profiled else Timing.GRAPH,
         # Between two runs of a model's layer its weights and other layers pass through L2.
-        warm=(kv_read,) if row.get("l2") == "warm" and not profiled else (),
+        warm=() if profiled else (kv_read,),
         early_launch=engine_name(row) == "trtllm",
     )
 

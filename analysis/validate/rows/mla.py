@@ -114,7 +114,7 @@ def _attention(row: Row) -> KernelCase:
     return KernelCase(
         operators=(append, attention),
         engine=replace(BENCHMARK_ENGINE, latent=latent),
-        warm=(kv, attention.q) if row["l2"] == "warm" else (attention.q,),
+        warm=(kv, attention.q),
         dirty=(attention.out,),
     )
 
