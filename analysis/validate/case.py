@@ -195,21 +195,19 @@ def _flushed(tensor: Tensor, l2_bytes: int) -> Resident:
 
 
 def _fitted(entries: Iterable[tuple[Tensor, int, int]], l2_bytes: int) -> L2State:
-    """Return the state after uses of (tensor, bytes there, dirty ones): the last have room."""
-    state: list[Resident] = []
-    room = l2_bytes
-    for tensor, there, dirty in reversed([*entries]):
-        size = min(there, room)
-        room -= size
-        if size:
-            resident = Resident(
-                name=tensor.name,
-                traffic=tensor.traffic,
-                resident_bytes=size,
-                dirty_bytes=min(dirty, size),
-            )
-            state.append(resident)
-    return tuple(state[::-1])
+    """Return the state after uses of (tensor, bytes there, dirty ones), which share the room."""
+    listed = [entry for entry in entries if entry[1]]
+    wanted = sum(there for _, there, _ in listed)
+    room = min(l2_bytes, wanted)
+    return tuple(
+        Resident(
+            name=tensor.name,
+            traffic=tensor.traffic,
+            resident_bytes=there * room // wanted,
+            dirty_bytes=min(dirty, there) * room // wanted,
+        )
+        for tensor, there, dirty in listed
+    )
 
 
 def activation(name: str, size_bytes: int) -> Tensor:

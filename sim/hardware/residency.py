@@ -116,12 +116,13 @@ class _Entry:
     are newer than HBM. `made` tells that this kernel writes it before reading. `touched` counts
     distinct bytes asked for so far (it passes `size` when the kernel starts a second pass over the
     tensor), `asked` all bytes by number of sharers. `lost` ones count as resident, but will have
-    left when their turn comes; of the hits, `far` millionths are on the other side.
+    left when their turn comes; of the hits, `far` millionths are on the other side. Of a tensor
+    that is written anew over lost bytes, `written` bytes have been.
     """
 
     __slots__ = (
         "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident", "size",
-        "streamed", "touched", "traffic",
+        "streamed", "touched", "traffic", "written",
     )  # fmt: skip
 
     def __init__(
@@ -138,7 +139,7 @@ class _Entry:
         self.pinned = False
         self.made = False
         self.touched = 0
-        self.lost = self.far = 0
+        self.lost = self.far = self.written = 0
         self.asked: dict[int, int] = {}
 
 
@@ -198,9 +199,9 @@ class Residency:
             (self._kept, room, 0),
             (self._streamed, room, kept),
         )
-        for stack, space, distance in stacks:
+        for stack, space, above in stacks:
             mine = (coming[e] if e.resident else coming[e] // 2 for e in stack if e.own)
-            distance += sum(mine)
+            distance = above + sum(mine)
             for entry in stack:
                 if not entry.own:
                     distance += entry.resident
@@ -259,6 +260,9 @@ class Residency:
         are not resident; then on the other of the two; then on dirty ones.
         """
         entry = self.entries[segment]
+        if entry.lost and not in_place:
+            self._drop(entry, _share(size_bytes, entry.lost, entry.size - entry.written))
+            entry.written = min(entry.size, entry.written + size_bytes)
         clean = entry.resident - entry.dirty
         room = max(0, entry.size - entry.resident)
         over = min(size_bytes, clean) if in_place else min(clean, max(0, size_bytes - room))

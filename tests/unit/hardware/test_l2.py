@@ -8,7 +8,8 @@ from sim.hardware.address_map import HashedMap
 from sim.hardware.clock import Clock
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2, Arrival
-from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident
+from sim.hardware.l2_law import HitLaw
+from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, Sweep
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Load, Segment
 from sim.kernel.operators import Traffic
@@ -69,12 +70,48 @@ def bench(
     state: L2State = EMPTY_L2,
     spec: ChipSpec | None = None,
     probe: RecordingProbe | None = None,
+    one_sided: bool = False,
 ) -> Bench:
     chip, env = spec or toy_chip(), Clock()
-    residency = Residency(chip.l2_bytes, segments, state)
+    law = HitLaw(partitions=chip.l2_partitions)
+    sweep = Sweep(bytes=tuple(s.size_bytes for s in segments), law=law, one_sided=one_sided)
+    residency = Residency(chip.l2_bytes, segments, state, sweep=sweep)
     address_map = HashedMap(n_channels=chip.pseudo_channels)
     hbm = Hbm(chip, probe, address_map=address_map, segments=segments, symmetry=True)
-    return Bench(env, L2(env, chip, probe, hbm, residency))
+    return Bench(env, L2(env, chip, probe, hbm, residency, one_sided=one_sided))
+
+
+SPLIT = {
+    "l2_partitions": 2,
+    "l2_near_latency_ps": HIT_PS - 50_000,
+    "l2_far_latency_ps": HIT_PS + 50_000,
+    "l2_far_bytes_per_s": 10**12,
+}
+MOST = segment("w", 80_000)
+
+
+def test_one_sm_sees_on_which_side_its_data_are() -> None:
+    """50 kB of 100 fit its own half with luck, 30 surely; 80 are all on the far side."""
+    for size, latency in ((30_000, HIT_PS - 50_000), (80_000, HIT_PS + 50_000)):
+        data = segment("w", size)
+        chip = bench(data, state=warm(data), spec=toy_chip(**SPLIT), one_sided=True)
+        chip.ask("hit", (load(400),), at=0)
+        # Far bytes cross the bridge at 1 B/ps, near ones leave L2 at 4.
+        assert chip.run() == [("hit", (100 if size == 30_000 else 400) + latency)]
+        assert chip.l2.missed_bytes == [0]
+
+
+def test_hits_on_the_far_side_cross_a_bridge_that_later_ones_wait_for() -> None:
+    """Of 4000 B at 80 % of L2, .349 are near and .283 far: 1132 ps on the bridge, L2 needs 1000."""
+    chip = bench(MOST, state=warm(MOST), spec=toy_chip(**SPLIT, hbm_bytes_per_s=10**14))
+    chip.ask("first", (load(4000),), at=0)
+    chip.ask("second", (load(4000),), at=0, phase=1)
+    chip.ask("third", (load(4000),), at=2000)
+    arrived = dict(chip.run())
+    far = chip.l2.far_bytes
+    assert far == pytest.approx(12_000 * 0.283, rel=0.01)
+    assert arrived["first"] == arrived["second"]
+    assert arrived["third"] == pytest.approx(far + MISS_PS, rel=0.001)
 
 
 def test_a_hit_is_ready_after_its_transfer_and_the_l2_latency() -> None:

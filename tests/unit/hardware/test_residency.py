@@ -94,6 +94,40 @@ def test_the_distance_counts_what_came_between_and_what_stays_longer(
     assert cache.read(load(0), read.size_bytes) == pytest.approx((1 - share) * 400, abs=1)
 
 
+def test_dirty_bytes_that_left_before_they_are_written_anew_are_written_back_again() -> None:
+    """A buffer of twice L2 that every kernel fills: each pass sends as much to HBM as it writes."""
+    cache = l2(segment("s", 2000), state=(held("s", 1000, 1000),))
+    for _ in range(20):
+        cache.write(0, 100)
+    assert cache.made_dirty == 2000
+    assert cache.written_back_bytes == 2000
+    assert sizes(cache) == {"s": (1000, 1000)}
+
+
+def test_a_state_in_place_that_left_is_fetched_and_written_back_whole() -> None:
+    """Every byte of 2000 is read, then overwritten; none is found, and all come back dirty."""
+    cache = l2(segment("s", 2000), state=(held("s", 1000, 1000),))
+    missed = 0
+    for _ in range(20):
+        missed += cache.read(load(0), 100)
+        cache.write(0, 100, in_place=True)
+    assert (missed, cache.written_back_bytes) == (2000, 2000)
+    assert sizes(cache) == {"s": (1000, 1000)}
+
+
+def test_of_two_partitions_one_finds_half_near_and_the_rest_far() -> None:
+    """One SM alone: 400 of 1000 bytes are near, 800 far, 1600 gone; from both sides, twice each."""
+    law = HitLaw(partitions=2)
+    for distance, one, both in (
+        (400, (1.0, 0.0), (1.0, 0.0)),
+        (800, (0.0, 1.0), (0.349, 0.283)),
+        (1600, (0.0, 0.0), (0.001, 0.001)),
+    ):
+        held_by_one = law.held(distance, 1000, one_sided=True)
+        assert [x / MILLION for x in held_by_one] == pytest.approx(one, abs=0.005)
+        assert [x / MILLION for x in law.held(distance, 1000)] == pytest.approx(both, abs=0.005)
+
+
 def test_sharers_fetch_a_byte_once() -> None:
     """Four CTAs that ask for the same 100 bytes touch 100 bytes."""
     cache = l2(segment("w", 400))
