@@ -7,7 +7,7 @@ one that was used longest ago; a hash of addresses spreads lines over sets, not 
 `one`: one partition, or data that one partition reads. `near` and `far`: two partitions that cache
 for the SMs beside them. Each pass reads a line from either side at random (which SM a CTA runs on
 is chance); a line that the other side holds is copied from there, so what both sides use is there
-twice. docs/decisions/0028-l2-partitions.md compares both with measured chips. `--check` makes the
+twice. docs/decisions/0029-l2-partitions.md compares both with measured chips. `--check` makes the
 table anew and compares.
 """
 

@@ -99,6 +99,8 @@ def _bar(point: PointResult | None, unit_bytes: int) -> Bar:
 
 def _cost(point: PointResult) -> str:
     sizes = bytes_by_class(point)
+    if not sum(sizes.values()):
+        return f"nothing at batch {point.batch} (all is in L2)"
     traffic, share = largest(sizes)
     total = format_bytes(sum(sizes.values()) // point.batch)
     return f"{total} at batch {point.batch} ({100 * share:.0f} % {TRAFFIC_LABELS[traffic]})"

@@ -17,7 +17,7 @@ LABELLED = 0.09
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar: its parts in any unit, and the text above it; no parts mean "does not fit"."""
+    """One bar: its parts in any unit, and the text above it; no text means "does not fit"."""
 
     parts: Mapping[str, int]
     above: str
@@ -28,7 +28,7 @@ def draw_bars(
 ) -> None:
     """Draw each bar as shares of its sum, in the order of `colours`, with its text above."""
     rectangles: dict[str, list[tuple[float, float, float, float]]] = {key: [] for key in colours}
-    misfits = [x for x, bar in enumerate(bars) if not any(bar.parts.values())]
+    misfits = [x for x, bar in enumerate(bars) if not bar.above]
     for x, bar in enumerate(bars):
         for key, low, share in _segments(bar.parts, colours):
             rectangles[key].append((x - BAR / 2, low, BAR, share))

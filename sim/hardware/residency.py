@@ -20,12 +20,16 @@ from sim.kernel.operators import Tensor, Traffic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers."""
+    """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers.
+
+    `since_bytes` went through L2 since its last use, where that is more than came after it here.
+    """
 
     name: str
     traffic: Traffic
     resident_bytes: int
     dirty_bytes: int
+    since_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +121,13 @@ class _Entry:
     distinct bytes asked for so far (it passes `size` when the kernel starts a second pass over the
     tensor), `asked` all bytes by number of sharers. `lost` ones count as resident, but will have
     left when their turn comes; of the hits, `far` millionths are on the other side. Of a tensor
-    that is written anew over lost bytes, `written` bytes have been.
+    that is written anew over lost bytes, `written` bytes have been. `since` bytes have gone through
+    L2 since its last use, if not fewer than are seen here.
     """
 
     __slots__ = (
-        "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident", "size",
-        "streamed", "touched", "traffic", "written",
+        "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident",
+        "since", "size", "streamed", "touched", "traffic", "written",
     )  # fmt: skip
 
     def __init__(
@@ -139,7 +144,7 @@ class _Entry:
         self.pinned = False
         self.made = False
         self.touched = 0
-        self.lost = self.far = self.written = 0
+        self.lost = self.far = self.written = self.since = 0
         self.asked: dict[int, int] = {}
 
 
@@ -206,7 +211,7 @@ class Residency:
                 if not entry.own:
                     distance += entry.resident
                 elif entry.resident:
-                    held = sweep.held(distance, space)
+                    held = sweep.held(max(distance, entry.since), space)
                     entry.old = entry.resident * held.total // MILLION
                     entry.lost = entry.resident - entry.old
                     entry.far = held.far * MILLION // max(1, held.total)
@@ -338,6 +343,7 @@ class Residency:
                 traffic=e.traffic,
                 resident_bytes=e.resident,
                 dirty_bytes=e.dirty,
+                since_bytes=0 if e.own else e.since,
             )
             for e in (*self._others, *self.entries)
             if e.resident
@@ -347,12 +353,16 @@ class Residency:
 def _own(segment: Segment, past: Resident | None) -> _Entry:
     resident, dirty = (past.resident_bytes, past.dirty_bytes) if past else (0, 0)
     size = segment.size_bytes
-    return _Entry(segment.name, segment.traffic, size, resident, dirty, own=True)
+    entry = _Entry(segment.name, segment.traffic, size, resident, dirty, own=True)
+    entry.since = past.since_bytes if past else 0
+    return entry
 
 
 def _foreign(past: Resident) -> _Entry:
     size = past.resident_bytes
-    return _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
+    entry = _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
+    entry.since = past.since_bytes
+    return entry
 
 
 def _share(distinct: int, resident: int, span: int) -> int:

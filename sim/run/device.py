@@ -29,11 +29,15 @@ Sequences = list[tuple[Kernel, ...]]
 
 @dataclass(slots=True, kw_only=True)
 class Device:
-    """A GPU, an engine profile and a memo."""
+    """A GPU, an engine profile and a memo.
+
+    With `steady_l2` a step finds what the same step before it left in L2, else an empty L2.
+    """
 
     gpu: Gpu
     engine: Engine
     memo: Memo
+    steady_l2: bool = False
 
     def run(self, kernel: Kernel, l2: L2State) -> KernelRun:
         """Return the run of a kernel on an L2 state, simulated or remembered."""

@@ -36,7 +36,10 @@ class PointRunner:
         self._model = shard(self.contestant.model, tensor=self.contestant.tensor_parallel)
         scenario = self.scenario
         fingerprint = self.device.gpu.fingerprint()
-        self._question = key_of(fingerprint, scenario.engine, scenario.seed, self.contestant)
+        steady = self.device.steady_l2
+        self._question = key_of(
+            fingerprint, scenario.engine, scenario.seed, self.contestant, steady
+        )
 
     def run(self, batch: int, context: int) -> PointResult:
         """Return the result of one point; a point that does not fit is a result, too."""
@@ -96,8 +99,9 @@ def build_device(scenario: Scenario, memo: Memo) -> Device:
         symmetry=simulation.symmetry,
         granule_bytes=simulation.granule_bytes,
         channel=simulation.channel,
+        l2_policy=simulation.l2_policy,
     )
-    return Device(gpu=gpu, engine=scenario.engine, memo=memo)
+    return Device(gpu=gpu, engine=scenario.engine, memo=memo, steady_l2=simulation.l2_kept)
 
 
 def _unfit(contestant: Contestant, batch: int, context: int, need: MemoryNeed) -> PointResult:

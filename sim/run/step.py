@@ -18,6 +18,7 @@ from sim.measure.causes import CAUSES
 from sim.model.step import Block, StepGraph
 from sim.run.device import Device
 from sim.run.result import OperatorRow, TrafficRow
+from sim.run.steady import Rhythm, rhythm_of
 from sim.units import ceil_div
 
 TrafficKey = tuple[str, str, str]
@@ -118,19 +119,21 @@ def share_out(sm_ps: Counter[str], sm_count: int, total_ps: int) -> dict[str, in
 
 
 def run_step(graph: StepGraph, device: Device) -> StepRun:
-    """Run every block of a step on the device, starting with an empty L2."""
+    """Run every block of a step on the device, from an empty L2 or from what a step leaves."""
     outlives = live_out(graph)
-    fused: dict[int, tuple[Operator, ...]] = {}
+    kinds = {id(block.operators): block.operators for block in graph.blocks}
+    fused = {k: fuse(ops, device.engine.fusions, outlives) for k, ops in kinds.items()}
+    rhythm = None
+    if device.steady_l2:
+        rhythm = rhythm_of((fused[id(block.operators)] for block in graph.blocks), device)
     known: dict[tuple[int, L2State], tuple[Sums, L2State]] = {}
     times: Counter[tuple[int, L2State]] = Counter()
     l2 = EMPTY_L2
     for block in graph.blocks:
         kind = id(block.operators)
-        if kind not in fused:
-            fused[kind] = fuse(block.operators, device.engine.fusions, outlives)
         place = (kind, l2)
         if place not in known:
-            known[place] = run_block(fused[kind], device, l2)
+            known[place] = run_block(fused[kind], device, l2, rhythm=rhythm)
         times[place] += 1
         l2 = known[place][1]
     operators: Sums = {}
@@ -169,13 +172,20 @@ def live_out(graph: StepGraph) -> frozenset[str]:
 
 
 def run_block(
-    operators: Sequence[Operator], device: Device, l2: L2State, *, on: Device | None = None
+    operators: Sequence[Operator],
+    device: Device,
+    l2: L2State,
+    *,
+    on: Device | None = None,
+    rhythm: Rhythm | None = None,
 ) -> tuple[Sums, L2State]:
     """Return the sums of one block of fused operators that finds `l2`, and what it leaves there.
 
-    The kernels that `device` chooses run there, or `on` another one.
+    The kernels that `device` chooses run there, or `on` another one. With a `rhythm` they also
+    find what the step before left of the block's own tensors.
     """
     runner = on or device
+    used: dict[str, int] = {}
     sums: Sums = {}
     for op, alive in zip(operators, alive_after(operators), strict=True):
         total = sums.setdefault(op.name, OperatorSum(part=op.part))
@@ -183,7 +193,8 @@ def run_block(
             exchanged, l2 = run_exchange(op, device, l2)
             total.add(exchanged)
         for kernel in device.tune(op):
-            run = runner.run(kernel, l2)
+            found = rhythm.found(l2, kernel, used) if rhythm else l2
+            run = runner.run(kernel, found)
             total.add(summed(kernel, run))
             l2 = run.l2
         l2 = forget(l2, alive)

@@ -1,15 +1,17 @@
 """From a scenario TOML and its overrides to a `Scenario`, or to every problem at once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from sim.checking import Checker
 from sim.errors import InputError, ScenarioError
+from sim.hardware.residency import L2Policy
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
+from sim.kernel.operators import Traffic
 from sim.model.architecture import Model
 from sim.resources import (
     chip_dirs,
@@ -36,14 +38,17 @@ from sim.scenario.schema import (
     DEFAULT_ENGINE,
     ContestantTable,
     GridTable,
+    L2Table,
     RoutingTable,
     ScenarioTable,
 )
 from sim.scenario.serve_load import load_serve
 from sim.scenario.serve_scenario import ServeScenario
 from sim.toml_source import KeyPath, read_toml
+from sim.units import BYTES
 
 T = TypeVar("T")
+_MIB = BYTES["MiB"]
 
 
 def available_scenarios(search_dirs: Sequence[Path]) -> tuple[str, ...]:
@@ -108,6 +113,7 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
     found = _references(checker, path.parent)
     grid = checker.valid(GridTable, ("grid",))
     check_grid(checker)
+    _check_l2(checker, found.chip)
     check_names(checker, found.models)
     for index, model in enumerate(found.models):
         if model:
@@ -117,7 +123,7 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
     return Scenario(
         name=path.stem,
         title=table.title,
-        hardware=found.chip,
+        hardware=_with_l2(found.chip, table.l2),
         engine=found.engine,
         seed=table.seed,
         grid=Grid(batches=tuple(table.grid.batch), contexts=tuple(table.grid.context)),
@@ -130,9 +136,43 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
             granule_bytes=table.simulation.granule,
             symmetry=table.simulation.symmetry == "on",
             channel="bank" if table.simulation.channel == "bank" else "coarse",
+            l2_policy=_l2_policy(table.l2),
+            l2_kept=table.l2.between_steps == "kept",
         ),
         report=ReportOptions(**table.report.model_dump()),
     )
+
+
+def _with_l2(chip: ChipSpec, table: L2Table) -> ChipSpec:
+    """Return the chip with the L2 that the scenario asks for, and a note of it."""
+    size = table.capacity
+    if size is None or size == chip.l2_bytes:
+        return chip
+    note = f"L2 is {size / _MIB:.4g} MiB in this scenario, {chip.l2_bytes / _MIB:.4g} on the chip."
+    return replace(chip, l2_bytes=size, notes=(*chip.notes, note))
+
+
+def _l2_policy(table: L2Table) -> L2Policy:
+    return L2Policy(
+        lru=table.policy == "lru",
+        pinned=frozenset(Traffic(name) for name in table.pinned),
+        pinned_bytes=table.pinned_size or 0,
+    )
+
+
+def _check_l2(checker: Checker, chip: ChipSpec | None) -> None:
+    """Note an L2 larger than HBM, and a region without classes or larger than L2."""
+    table = checker.valid(L2Table, ("l2",)) if checker.source.get(("l2",)) else None
+    if table is None:
+        return
+    if chip and table.capacity and table.capacity >= chip.hbm_bytes:
+        checker.wrong(("l2", "capacity"), "is not smaller than HBM", expected="a smaller L2")
+    if bool(table.pinned) is not (table.pinned_size is not None):
+        key, other = ("pinned_size", "pinned") if table.pinned_size else ("pinned", "pinned_size")
+        checker.wrong(("l2", key), f"does nothing without {other}", expected="both or neither")
+    room = table.capacity or (chip.l2_bytes if chip else None)
+    if room and table.pinned_size and table.pinned_size > room:
+        checker.wrong(("l2", "pinned_size"), "is larger than L2", expected=f"at most {room} B")
 
 
 def _contestant(table: ContestantTable, model: Model) -> Contestant:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sim.hardware.gpu import ChannelKind
+from sim.hardware.residency import EVICT_FIRST, L2Policy
 from sim.hardware.spec import ChipSpec
 from sim.kernel.engine import Engine
 from sim.kernel.formats import KvFormat, WeightFormat
@@ -57,11 +58,16 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """Knobs of the simulator: request size in bytes (None: by kernel), symmetry, channels."""
+    """Knobs of the simulator: request size in bytes (None: by kernel), symmetry, channels.
+
+    `l2_policy` says what leaves L2 first; with `l2_kept` a step finds what the step before left.
+    """
 
     granule_bytes: int | None = None
     symmetry: bool = True
     channel: ChannelKind = "coarse"
+    l2_policy: L2Policy = EVICT_FIRST
+    l2_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from sim.checking import Count, Real, Table, Text, one_of, read_quantity, wrong
+from sim.checking import Count, Real, Size, Table, Text, one_of, read_quantity, wrong
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
+from sim.kernel.operators import Traffic
 from sim.scenario.scenario import RoutingKind
 from sim.units import BYTES
 
@@ -60,6 +61,16 @@ class SimulationTable(Table):
     channel: Annotated[str, one_of("channel", ("coarse", "bank"))] = "coarse"
 
 
+class L2Table(Table):
+    """`[l2]`."""
+
+    capacity: Size | None = None
+    policy: Annotated[str, one_of("policy", ("evict_first", "lru"))] = "evict_first"
+    pinned: list[Annotated[str, one_of("class", tuple(Traffic))]] = Field(default_factory=list)
+    pinned_size: Size | None = None
+    between_steps: Annotated[str, one_of("between_steps", ("flushed", "kept"))] = "flushed"
+
+
 class ReportTable(Table):
     """`[report]`."""
 
@@ -77,4 +88,5 @@ class ScenarioTable(Table):
     grid: GridTable
     contestants: Annotated[list[ContestantTable], Field(min_length=1)]
     simulation: SimulationTable = SimulationTable()
+    l2: L2Table = L2Table()
     report: ReportTable = ReportTable()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sim.errors import ScenarioError
+from sim.hardware.residency import L2Policy
 from sim.hardware.spec import available_chips
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
+from sim.kernel.operators import Traffic
 from sim.resources import (
     chip_dirs,
     engine_dirs,
@@ -92,6 +94,37 @@ def test_everything_in_a_scenario_is_resolved(write: Write) -> None:
     assert scenario.report == ReportOptions(report=True, timeline=True)
 
 
+def test_l2_of_a_scenario(write: Write) -> None:
+    """Its size replaces the chip's, and says so; the other knobs are the simulation's."""
+    plain = write(GOOD)
+    assert (plain.simulation.l2_policy, plain.simulation.l2_kept) == (L2Policy(), False)
+    sets = (
+        "l2.capacity=100 MiB",
+        "l2.policy=lru",
+        'l2.pinned=["kv"]',
+        "l2.pinned_size=8 MiB",
+        "l2.between_steps=kept",
+    )
+    scenario = write(GOOD, *sets)
+    pinned = L2Policy(lru=True, pinned=frozenset({Traffic.KV}), pinned_bytes=8 << 20)
+    assert scenario.simulation.l2_policy == pinned
+    assert scenario.simulation.l2_kept
+    assert scenario.hardware.l2_bytes == 100 << 20
+    assert scenario.hardware.notes[-1] == "L2 is 100 MiB in this scenario, 50 on the chip."
+    assert scenario.hardware.fingerprint() != plain.hardware.fingerprint()
+
+
+def test_l2_knobs_that_make_no_sense_are_refused(problems: Told) -> None:
+    """A cache as large as memory, a region larger than the cache or without anything to keep."""
+    assert problems(sets=("l2.capacity=1 TB", "l2.pinned_size=2 TB")) == [
+        "--set l2.capacity: l2.capacity = 1 TB: is not smaller than HBM (expected a smaller L2)",
+        "--set l2.pinned_size: l2.pinned_size = 2 TB: does nothing without pinned "
+        "(expected both or neither)",
+        "--set l2.pinned_size: l2.pinned_size = 2 TB: is larger than L2 "
+        "(expected at most 1000000000000 B)",
+    ]
+
+
 def test_misspelt_names_are_told_with_the_nearest(problems: Told) -> None:
     """Chip, model, format and key, all at once."""
     assert problems(
@@ -107,7 +140,7 @@ def test_misspelt_names_are_told_with_the_nearest(problems: Told) -> None:
         f's.toml:11:11: contestants.1.weights = "pf8": unknown weight format (expected {WEIGHTS}; '
         "did you mean 'fp8'?)",
         "s.toml:14:2: simulaton: unknown key (expected one of title, hardware, engine, seed, grid, "
-        "contestants, simulation, report; did you mean 'simulation'?)",
+        "contestants, simulation, l2, report; did you mean 'simulation'?)",
     ]
 
 
