@@ -59,7 +59,7 @@ def test_one_sm_of_an_h100_pcie_sees_near_far_and_memory(kib: int, cycles: float
     ("context", "measured"), [(1024, 13.4), (2048, 15.7), (4096, 34.2), (8192, 56.0)]
 )
 def test_attention_on_h100_falls_off_l2_between_34_and_67_mb(context: int, measured: float) -> None:
-    """32 sequences, one KV head: 2048 tokens are read from L2, 4096 from HBM; within 20 %.
+    """32 sequences, one KV head: 2048 tokens are read from L2, 4096 from HBM; within 12 %.
 
     aiconfigurator-core 0.12.0, SGLang 0.5.14, FlashAttention-3, us.
     """
@@ -69,4 +69,4 @@ def test_attention_on_h100_falls_off_l2_between_34_and_67_mb(context: int, measu
         "n_q_heads": "8", "n_kv_heads": "1", "head_dim": "128", "window": "0",
     }  # fmt: skip
     predicted = decode_case(row).predicted(load_chip("h100-sxm", chip_dirs()), Memo(None))
-    assert predicted == pytest.approx(measured, rel=0.2)
+    assert predicted == pytest.approx(measured, rel=0.12)
