@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from sim.checking import (
     Text,
 )
 from sim.errors import InputError, SpecError
+from sim.hardware.l2_spec import L2Table, check_partitions
 from sim.hardware.link_spec import LinkSpec, LinkTable
 from sim.resources import by_alias, display, find_file, named_files
 from sim.toml_source import TomlSource, parse_toml, read_toml
@@ -158,16 +159,6 @@ class _Tensor(Table):
         return {name: rate.value for name, rate in cited.items() if rate is not None}
 
 
-class _L2(Table):
-    capacity: Cited[Size]
-    bandwidth: Cited[Bandwidth]
-    latency: Cited[Duration]
-    partitions: Cited[Annotated[int, Field(ge=2, le=2)]] | None = None
-    near_latency: Cited[Duration] | None = None
-    far_latency: Cited[Duration] | None = None
-    far_bandwidth: Cited[Bandwidth] | None = None
-
-
 class _Hbm(Table):
     type: Text
     capacity: Cited[Size]
@@ -198,7 +189,7 @@ class _Spec(Table):
     chip: _Chip
     sm: _Sm
     tensor: _Tensor
-    l2: _L2
+    l2: L2Table
     hbm: _Hbm
     launch: _Launch
     link: LinkTable | None = None
@@ -262,9 +253,9 @@ def _chip_of(source: TomlSource, *, stem: str) -> ChipSpec:
     hbm = checker.valid(_Hbm, ("hbm",))
     _check_name(checker, checker.valid(_Chip, ("chip",)), stem)
     _check_hbm(checker, hbm)
-    l2 = checker.valid(_L2, ("l2",))
+    l2 = checker.valid(L2Table, ("l2",))
     _check_levels(checker, l2, hbm)
-    _check_partitions(checker, l2)
+    check_partitions(checker, l2)
     _check_gaps(checker, checker.valid(_Launch, ("launch",)))
     _check_tiers(checker, spec)
     if spec is None or checker.problems:
@@ -286,7 +277,7 @@ def _check_hbm(checker: Checker, hbm: _Hbm | None) -> None:
         )
 
 
-def _check_levels(checker: Checker, l2: _L2 | None, hbm: _Hbm | None) -> None:
+def _check_levels(checker: Checker, l2: L2Table | None, hbm: _Hbm | None) -> None:
     if l2 is None or hbm is None:
         return
     if hbm.latency.value <= l2.latency.value:
@@ -298,30 +289,6 @@ def _check_levels(checker: Checker, l2: _L2 | None, hbm: _Hbm | None) -> None:
     if hbm.capacity.value <= l2.capacity.value:
         checker.wrong(
             ("hbm", "capacity", "value"), "is not larger than L2", expected="more than l2.capacity"
-        )
-
-
-def _check_partitions(checker: Checker, l2: _L2 | None) -> None:
-    if l2 is None:
-        return
-    two = l2.partitions is not None
-    near, mean, far = l2.near_latency, l2.latency, l2.far_latency
-    for key, given in (
-        ("near_latency", near),
-        ("far_latency", far),
-        ("far_bandwidth", l2.far_bandwidth),
-    ):
-        if (given is not None) is not two:
-            checker.wrong(
-                ("l2", key) if given else ("l2",),
-                f"{key} belongs to two partitions",
-                expected="all of near_latency, far_latency and far_bandwidth with partitions = 2",
-            )
-    if near and far and not near.value <= mean.value <= far.value:
-        checker.wrong(
-            ("l2", "latency", "value"),
-            "is not between the latencies of the two partitions",
-            expected="near_latency to far_latency",
         )
 
 
@@ -383,10 +350,7 @@ def _assembled(spec: _Spec, provenance: dict[str, tuple[str, str]]) -> ChipSpec:
         l2_bytes=l2.capacity.value,
         l2_bytes_per_s=l2.bandwidth.value,
         l2_latency_ps=l2.latency.value,
-        l2_partitions=l2.partitions.value if l2.partitions else 1,
-        l2_near_latency_ps=l2.near_latency.value if l2.near_latency else None,
-        l2_far_latency_ps=l2.far_latency.value if l2.far_latency else None,
-        l2_far_bytes_per_s=l2.far_bandwidth.value if l2.far_bandwidth else None,
+        **l2.partition_numbers(),
         hbm_type=hbm.type,
         hbm_bytes=hbm.capacity.value,
         hbm_bytes_per_s=hbm.peak_bandwidth.value,

@@ -6,9 +6,11 @@ import pytest
 
 from analysis.validate.case import KernelCase
 from analysis.validate.rows.ssm import ssm_case
+from sim.hardware.gpu import Gpu
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.operators import ChunkedScan, Elementwise, StateUpdate
 from sim.resources import chip_dirs
+from sim.run.device import Device
 from sim.run.memo import Memo
 
 MIB = 1024 * 1024
@@ -109,20 +111,25 @@ def test_what_is_shorter_than_a_launch_by_the_host_takes_as_long() -> None:
     assert predicted(longer) == predicted(replace(longer, host_pace=1.0))
 
 
-@pytest.mark.parametrize(("name", "mib", "share"), [
-    ("h100-sxm", 27, 1.0), ("h100-sxm", 43, 0.0), ("l40s", 66, 1.0), ("l40s", 94, 0.49),
-    ("l40s", 121, 0.0),
-])  # fmt: skip
-def test_states_fade_out_of_l2_between_two_footprints(name: str, mib: int, share: float) -> None:
-    """Chips whose L2 is in partitions lose them from .55 to .85 of its size, others .7 to 1.25."""
-    found = case("sglang-0.5.14", "fused_recurrent_gated_delta_rule_packed_decode")
-    op = only(found)
-    state = replace(op.state, size_bytes=mib * MIB)
-    grown = replace(found, operators=(replace(op, state=state, inputs=(), outputs=()),))
-    grown = replace(grown, dirty=(state,))
-    first = {entry.name: entry for entry in grown._first_l2(chip(name))}
-    there = first["state"].resident_bytes if "state" in first else 0
-    assert there / state.size_bytes == pytest.approx(share, abs=0.01)
-    assert sum(entry.dirty_bytes for entry in first.values()) == min(
-        state.size_bytes, chip(name).l2_bytes
-    )
+@pytest.mark.parametrize(
+    ("name", "mib", "least", "most"),
+    [
+        ("h100-sxm", 22, 0.999, 1.0),
+        ("h100-sxm", 43, 0.4, 0.6),
+        ("h100-sxm", 70, 0.0, 0.03),
+        ("l40s", 66, 1.0, 1.0),
+        ("l40s", 94, 0.6, 0.9),
+        ("l40s", 121, 0.0, 0.01),
+    ],
+)
+def test_states_fade_out_of_l2(name: str, mib: int, least: float, most: float) -> None:
+    """A replay finds what the one before wrote, dirty; chips in partitions lose it earlier."""
+    found = case("sglang-0.5.14", "fused_recurrent_gated_delta_rule_packed_decode", batch=mib)
+    size = only(found).state.size_bytes
+    assert size == mib * MIB  # 16 heads are a mebibyte a sequence
+    first = found._first_l2(chip(name))
+    device = Device(gpu=Gpu(spec=chip(name)), engine=found.engine, memo=Memo(None))
+    (kernel,) = device.tune(found.operators[0])
+    run = device.run(kernel, first)
+    missed = dict(zip([s.name for s in kernel.segments], run.missed_bytes, strict=True))
+    assert least <= 1 - missed["state"] / size <= most

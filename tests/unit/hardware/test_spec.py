@@ -203,6 +203,37 @@ def test_numbers_that_contradict_each_other_are_refused() -> None:
     ]
 
 
+NEAR = f'near_latency = {{ value = "150 ns", {FROM} }}'
+FAR = f'far_latency = {{ value = "300 ns", {FROM} }}'
+BRIDGE = f'far_bandwidth = {{ value = "2.7 TB/s", {FROM} }}'
+TWO = f"partitions = {{ value = 2, {FROM} }}"
+HIT = f'latency = {{ value = "200 ns", {FROM} }}\n[hbm]'
+
+
+def test_an_l2_of_two_partitions_has_all_their_numbers(tmp_path: Path) -> None:
+    """Without any it is one; with all, near, far and the bridge between them are read."""
+    one = parse_chip(TOY, file="toy.toml", stem="toy")
+    assert (one.l2_partitions, one.l2_near_latency_ps, one.l2_far_bytes_per_s) == (1, None, None)
+    text = TOY.replace(HIT, "\n".join((HIT[:-6], NEAR, FAR, BRIDGE, TWO, "[hbm]")))
+    two = parse_chip(text, file="toy.toml", stem="toy")
+    assert two.l2_partitions == 2
+    assert (two.l2_near_latency_ps, two.l2_far_latency_ps) == (150_000, 300_000)
+    assert two.l2_far_bytes_per_s == 2_700_000_000_000
+    assert two.fingerprint() != one.fingerprint()
+
+
+def test_partitions_by_halves_and_a_mean_outside_them_are_refused() -> None:
+    """The nearest missing key is named; 200 ns is not between 210 and 300."""
+    told = problems_of((HIT, "\n".join((HIT[:-6], NEAR.replace("150", "210"), FAR, TWO, "[hbm]"))))
+    assert told == [
+        'toy.toml:24:21: l2.latency.value = "200 ns": is not between the latencies of the two '
+        "partitions (expected l2.near_latency to l2.far_latency)",
+        'toy.toml:27:14: l2.partitions = { value = 2, kind = "spec", source = "a datasheet" }: '
+        "stands without far_bandwidth (expected partitions, near_latency, far_latency, "
+        "far_bandwidth)",
+    ]
+
+
 def test_a_contradiction_is_told_even_if_another_section_is_wrong() -> None:
     """Checks between keys do not wait until all else is right."""
     told = problems_of(("max_ctas", "max_cta"), ("0.866", "0.95"))
