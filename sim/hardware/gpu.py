@@ -15,6 +15,7 @@ from sim.hardware.l2 import L2
 from sim.hardware.l2_law import HitLaw
 from sim.hardware.plan import granule_bytes, plan_kernel
 from sim.hardware.residency import EMPTY_L2, EVICT_FIRST, L2Policy, L2State, Residency, Sweep
+from sim.hardware.slices import slices_of
 from sim.hardware.sm import Sm, SmJob, SmLedger
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel
@@ -92,7 +93,8 @@ class Gpu:
         env = Clock()
         residency = self._residency(kernel, l2)
         hbm = self._hbm(env, probe, kernel)
-        cache = L2(env, spec, probe, hbm, residency, one_sided=kernel.n_ctas == 1)
+        slices = slices_of(self.address_map.shares(kernel.segments)) if self.address_map else None
+        cache = L2(env, spec, probe, hbm, residency, slices=slices)
         sms = [Sm(env, spec, probe, l2=cache, job=job) for job in self._jobs(kernel)]
         env.run()
         hbm.finish()

@@ -17,6 +17,7 @@ from sim.hardware.hbm import Hbm
 from sim.hardware.l2_law import MILLION
 from sim.hardware.pending import Pending
 from sim.hardware.residency import Residency
+from sim.hardware.slices import Slices
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Load, Store
 from sim.measure.busy import BusyLog
@@ -83,9 +84,9 @@ class L2:
 
     __slots__ = (
         "_arbitration", "_bridge_free_ps", "_called", "_far_extra_ps", "_far_rate", "_hbm_ps",
-        "_hit_ps", "_pending", "_stores", "_written_back", "asked_bytes", "busy", "drained_ps",
-        "env", "far_bytes", "free_ps", "hbm", "missed_bytes", "probe", "rate", "residency",
-        "stored_bytes",
+        "_hit_ps", "_pending", "_slices", "_stores", "_written_back", "asked_bytes", "busy",
+        "drained_ps", "env", "far_bytes", "free_ps", "hbm", "missed_bytes", "probe", "rate",
+        "residency", "stored_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +97,7 @@ class L2:
         hbm: Hbm | BankHbm,
         residency: Residency,
         *,
-        one_sided: bool = False,
+        slices: Slices | None = None,
     ) -> None:
         self.env = env
         self.probe = probe
@@ -114,10 +115,11 @@ class L2:
         # sees which side a line is on.
         self._hit_ps, self._far_extra_ps = spec.l2_latency_ps, 0
         near_ps, far_ps = spec.l2_near_latency_ps, spec.l2_far_latency_ps
-        if one_sided and near_ps is not None and far_ps is not None:
+        if residency.one_sided and near_ps is not None and far_ps is not None:
             self._hit_ps, self._far_extra_ps = near_ps, far_ps - near_ps
         self._far_rate = spec.l2_far_bytes_per_s
         self._bridge_free_ps = 0
+        self._slices = slices
         self.far_bytes = 0
         self._hbm_ps = spec.hbm_latency_ps - hbm.access_ps
         self._pending: dict[int, _Group] = {}
@@ -163,16 +165,7 @@ class L2:
         for _, group in sorted(groups.items()) if len(groups) > 1 else groups.items():
             asked += self._look_up(group, misses)
         written = self._write(stores) if stores else 0
-        now = self.env.time_ps
-        start = now if now > self.free_ps else self.free_ps
-        finish = start - (-asked * PS_PER_S // self.rate)
-        self.free_ps = finish - (-written * PS_PER_S // self.rate)
-        if self.free_ps > start:
-            self.busy.add(start, self.free_ps)
-            if self.probe is not None:
-                self.probe.served("l2", start, self.free_ps, asked + written)
-        if stores:
-            self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
+        start, finish = self._serve(asked, written, groups, stores)
         write_back = self.residency.written_back_bytes - self._written_back
         if self.far_bytes > crossed and self._far_rate:
             finish = self._cross(start, finish, self.far_bytes - crossed)
@@ -187,6 +180,27 @@ class L2:
             else:
                 fetched, channel = served
         self._answer_all(groups.values(), finish, fetched, channel)
+
+    def _serve(
+        self,
+        asked: int,
+        written: int,
+        groups: dict[int, _Group],
+        stores: dict[tuple[int, bool], int],
+    ) -> tuple[int, int]:
+        """Be busy for reads, then for writes; return when it began and when the reads are done."""
+        now = self.env.time_ps
+        start = now if now > self.free_ps else self.free_ps
+        reads, writes = (asked, written) if self._slices is None else self._uneven(groups, stores)
+        finish = start - (-reads * PS_PER_S // self.rate)
+        self.free_ps = finish - (-writes * PS_PER_S // self.rate)
+        if self.free_ps > start:
+            self.busy.add(start, self.free_ps)
+            if self.probe is not None:
+                self.probe.served("l2", start, self.free_ps, asked + written)
+        if stores:
+            self.drained_ps = max(self.drained_ps, self.free_ps + self._hit_ps // 2)
+        return start, finish
 
     def _answer_all(
         self, groups: Iterable[_Group], finish: int, fetched: int, channel: BusyLog
@@ -212,6 +226,17 @@ class L2:
                 self.missed_bytes[segment] += missed
                 misses.append((segment, missed))
         return asked
+
+    def _uneven(
+        self, groups: dict[int, _Group], stores: dict[tuple[int, bool], int]
+    ) -> tuple[int, int]:
+        """Return how many evenly spread bytes take as long as these reads and writes."""
+        if self._slices is None:
+            return 0, 0
+        pairs = (zip(group.loads, group.sizes, strict=True) for group in groups.values())
+        reads = ((load.segment, size) for pair in pairs for load, size in pair)
+        writes = ((segment, size) for (segment, _), size in stores.items())
+        return self._slices.equivalent(reads), self._slices.equivalent(writes)
 
     def _cross(self, start: int, finish: int, size_bytes: int) -> int:
         """Return when hits on the far side are over the bridge between the partitions."""

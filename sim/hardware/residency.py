@@ -157,7 +157,7 @@ class Residency:
 
     __slots__ = (
         "_kept", "_others", "_pinned", "_streamed", "capacity", "entries", "made_dirty",
-        "pinned_bytes", "total", "written_back", "written_back_bytes",
+        "one_sided", "pinned_bytes", "total", "written_back", "written_back_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -187,7 +187,9 @@ class Residency:
         if self.total > capacity_bytes:
             raise InvariantError(f"L2 state of {self.total} bytes exceeds {capacity_bytes}")
         sizes = tuple(segment.size_bytes for segment in segments)
-        self._lose(sweep or Sweep(bytes=sizes, law=HitLaw(partitions=1)))
+        sweep = sweep or Sweep(bytes=sizes, law=HitLaw(partitions=1))
+        self.one_sided = sweep.one_sided
+        self._lose(sweep)
 
     def _lose(self, sweep: Sweep) -> None:
         """Note what of the kernel's own segments will have left when it comes to read it.

@@ -197,6 +197,20 @@ def test_an_address_map_makes_a_small_segment_camp() -> None:
     assert Gpu(spec=chip, address_map=camping).run(small).time_ps == START_PS + 1024 + 500_000
 
 
+def test_hits_camp_on_the_slice_in_front_of_their_channel() -> None:
+    """4000 B that L2 holds, all behind one of four slices: 1 B/ps instead of 4."""
+    small = kernel([cta(Phase(loads=(load(4000),)), buffer_bytes=8192)], [segment("w", 4000)])
+    warm = (Resident(name="w", traffic=Traffic.WEIGHTS, resident_bytes=4000, dirty_bytes=0),)
+    chip = toy_chip(l2_port_bytes_per_clock=10**6)
+    camping = InterleavedMap(n_channels=4, chunk_bytes=4096)
+    gpus = (
+        Gpu(spec=chip, granule_bytes=10**6),
+        Gpu(spec=chip, granule_bytes=10**6, address_map=camping),
+    )
+    even, uneven = (gpu.run(small, warm).time_ps for gpu in gpus)
+    assert uneven - even == 3000
+
+
 @pytest.mark.parametrize(
     ("generation", "bulk_copy"),
     [("ampere", False), ("ada", False), ("hopper", True), ("blackwell", True)],

@@ -78,7 +78,7 @@ def bench(
     residency = Residency(chip.l2_bytes, segments, state, sweep=sweep)
     address_map = HashedMap(n_channels=chip.pseudo_channels)
     hbm = Hbm(chip, probe, address_map=address_map, segments=segments, symmetry=True)
-    return Bench(env, L2(env, chip, probe, hbm, residency, one_sided=one_sided))
+    return Bench(env, L2(env, chip, probe, hbm, residency))
 
 
 SPLIT = {
