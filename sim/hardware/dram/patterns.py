@@ -81,7 +81,8 @@ def _random(pattern: Pattern, spec: DramSpec, count: int, rng: np.random.Generat
     return rng.integers(0, granules, count, dtype=np.int64) * pattern.chunk_bytes
 
 
-def _round_robin(pattern: Pattern, bases: Array, count: int) -> Array:
+def round_robin(pattern: Pattern, bases: Array, count: int) -> Array:
+    """Return `count` granules of ascending streams from `bases`, one of each in turn."""
     index = np.arange(count, dtype=np.int64)
     n = pattern.n_streams
     return bases[index % n] + index // n * pattern.chunk_bytes
@@ -90,7 +91,7 @@ def _round_robin(pattern: Pattern, bases: Array, count: int) -> Array:
 def _streams_rand(pattern: Pattern, spec: DramSpec, count: int, rng: np.random.Generator) -> Array:
     places = spec.organisation.capacity_bytes // _BASE_BYTES
     bases = rng.integers(0, places, pattern.n_streams, dtype=np.int64) * _BASE_BYTES
-    return _round_robin(pattern, bases, count)
+    return round_robin(pattern, bases, count)
 
 
 def _streams_aligned(
@@ -98,7 +99,7 @@ def _streams_aligned(
 ) -> Array:
     o = spec.organisation
     step = _ALIGNED_ROWS * o.banks * o.row_bytes
-    return _round_robin(pattern, np.arange(pattern.n_streams, dtype=np.int64) * step, count)
+    return round_robin(pattern, np.arange(pattern.n_streams, dtype=np.int64) * step, count)
 
 
 _ADDRESSES: Final = {
