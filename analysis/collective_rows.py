@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sim.errors import InputError, Problem
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.collective_library import LIBRARIES, Library, run_library
 from sim.hardware.link import CollectiveRun, link_of
 from sim.hardware.link_spec import LinkSpec, NetworkTier, SharedTier
@@ -97,7 +98,7 @@ def collective_us(row: Mapping[str, str], chip: ChipSpec) -> float:
     launch_ps = 0 if bench.kernel_only else gap + chip.kernel_start_ps
     run = run_library(chip, what, bench.library, launch_ps=launch_ps)
     copied = 2 * what.size_bytes if bench.copies else 0
-    copy_us = copied / float(chip.hbm_bytes_per_s * chip.copy_efficiency) * PS_PER_S / PS_PER_US
+    copy_us = copied / float(chip.hbm_bytes_per_s * efficiencies(chip).copy) * PS_PER_S / PS_PER_US
     return max(_host_us(bench, row, run), run.time_ps / PS_PER_US + copy_us) + bench.extra_us
 
 

@@ -4,6 +4,7 @@ It never reaches a result: only the few best-ranked candidates are simulated, an
 decides between them.
 """
 
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.plan import phase_pipe_times
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Kernel, Phase
@@ -23,7 +24,7 @@ def estimate_ps(kernel: Kernel, spec: ChipSpec) -> int:
         for kind, phase in kernel.phases()
         for load in phase.loads
     )
-    read_ps = transfer_ps(distinct, int(spec.hbm_bytes_per_s * spec.tile_efficiency))
+    read_ps = transfer_ps(distinct, int(spec.hbm_bytes_per_s * efficiencies(spec).tile))
     l2_ps = transfer_ps(kernel.requested_bytes + kernel.stored_bytes, spec.l2_bytes_per_s)
     busiest = max(rounds * cta_ps, waves * serial_ps)
     fixed = spec.kernel_start_ps + n_phases * (spec.hbm_latency_ps + spec.l2_latency_ps)

@@ -15,27 +15,23 @@ from itertools import accumulate
 from math import lcm
 
 from sim.hardware.address_map import AddressMap
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Segment
 from sim.measure.busy import BusyLog
 from sim.measure.probe import Probe
 from sim.units import PS_PER_S, ceil_div
 
-# Weights read 64 bytes of a row at a time (Triton's default MoE tile, 32 values of K) come at 1.18
-# TB/s on A100 and 2.28 on H100, with 128 bytes at 1.73 and 2.95 (aiconfigurator-core 0.12.0,
-# Mixtral 8x7B in SGLang, read 2026-11-23).
-_SHORT_PIECES = Fraction(18, 25)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTiming:
     """How long one pseudo-channel is busy per byte, in ps, as exact fractions.
 
-    Derived from measured whole-chip efficiencies: reads run at `read_efficiency` of the peak;
-    writes cost what makes a 1:1 mix reach `copy_efficiency` (1/w = 2/copy - 1/read), so bus
+    Derived from `sim.hardware.channel_check.efficiencies`: reads run at the read efficiency of the
+    peak; writes cost what makes a 1:1 mix reach that of a copy (1/w = 2/copy - 1/read), so bus
     turnaround is charged to the writes. Weight matrices read in tiles (short rows of many streams,
-    few bytes per activated DRAM row) run at `tile_efficiency`, and in pieces of half a cache line
-    at `_SHORT_PIECES` of that.
+    few bytes per activated DRAM row) run at the tile efficiency, in pieces of half a cache line at
+    that of short rows.
     """
 
     read_ps_per_byte: Fraction
@@ -48,12 +44,12 @@ class ChannelTiming:
     def of(cls, spec: ChipSpec) -> "ChannelTiming":
         """Return the timing of one pseudo-channel of `spec`."""
         peak_ps = Fraction(PS_PER_S * spec.pseudo_channels, spec.hbm_bytes_per_s)
-        read = 1 / spec.read_efficiency
+        share = efficiencies(spec)
         return cls(
-            read_ps_per_byte=peak_ps * read,
-            tile_ps_per_byte=peak_ps / spec.tile_efficiency,
-            short_ps_per_byte=peak_ps / spec.tile_efficiency / _SHORT_PIECES,
-            write_ps_per_byte=peak_ps * (2 / spec.copy_efficiency - read),
+            read_ps_per_byte=peak_ps / share.read,
+            tile_ps_per_byte=peak_ps / share.tile,
+            short_ps_per_byte=peak_ps / share.short,
+            write_ps_per_byte=peak_ps * (2 / share.copy - 1 / share.read),
         )
 
 

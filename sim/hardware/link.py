@@ -15,6 +15,7 @@ from typing import Final
 from simpy import Event
 
 from sim.errors import InputError, InvariantError, Problem
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.clock import Clock
 from sim.hardware.link_spec import LinkSpec
 from sim.hardware.spec import ChipSpec
@@ -243,7 +244,7 @@ def run_collective(
         raise _refused(chip, "link.multicast", f"{schedule.name} needs a switch that multicasts")
     exchange = _Exchange(chip, schedule, pace, probe)
     copy_ps = ceil(
-        2 * schedule.local_bytes * PS_PER_S / (chip.hbm_bytes_per_s * chip.copy_efficiency)
+        2 * schedule.local_bytes * PS_PER_S / (chip.hbm_bytes_per_s * efficiencies(chip).copy)
     )
     for index in range(schedule.ranks):
         exchange.env.process(exchange.process(index, launch_ps, copy_ps))

@@ -12,10 +12,15 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from functools import cache
+from itertools import chain
 from pathlib import Path
+
+from sim.resources import chip_dirs
 
 _TABLE = "CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
 _CODE = ("units.py", "kernel", "measure", "hardware", "model", "run")
+# What the hardware looks up, relative to the folders of hardware specs.
+_TABLES = ("dram/*.toml", "dram/*.csv", "l2/*.csv")
 
 # What pickle raises for bytes that are no answer of ours.
 _DAMAGED = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, ValueError)
@@ -35,7 +40,7 @@ def default_path() -> Path:
 
 @cache
 def code_version() -> bytes:
-    """Return a hash of every source file that a simulated number depends on."""
+    """Return a hash of every source file and table that a simulated number depends on."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for name in _CODE:
@@ -43,6 +48,9 @@ def code_version() -> bytes:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.relative_to(root).as_posix().encode())
             digest.update(file.read_bytes())
+    tables = (sorted(folder.glob(name)) for folder in chip_dirs() for name in _TABLES)
+    for table in chain.from_iterable(tables):
+        digest.update(table.read_bytes())
     return digest.digest()
 
 

@@ -7,6 +7,7 @@ import pytest
 from analysis.collective_rows import collective_us, in_machine
 from analysis.expert_rows import alltoall_us, measured_us
 from sim.errors import InputError
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.resources import chip_dirs
 
@@ -38,7 +39,7 @@ def test_an_eager_call_takes_the_host_at_least_and_copies_its_input() -> None:
     assert small[0] == small[1] > collective_us(row(graph, bytes=65536, gpus=2), chip())
     large = [collective_us(row(name, bytes=2**30, gpus=2), chip()) for name in (eager, graph)]
     spec = chip()
-    copy_us = 2**31 / float(spec.hbm_bytes_per_s * spec.copy_efficiency) * 1e6
+    copy_us = 2**31 / float(spec.hbm_bytes_per_s * efficiencies(spec).copy) * 1e6
     gap_us = (spec.stream_gap_ps - spec.cuda_graph_gap_ps) / 1e6
     assert large[0] - large[1] == pytest.approx(copy_us + gap_us)
 
