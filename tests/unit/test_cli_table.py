@@ -33,6 +33,7 @@ def point(**changes: object) -> PointResult:
         mbu=0.931,
         mfu=0.01,
         flop=1,
+        channel_imbalance=1.0,
         bound="hbm_bandwidth",
         ledger_ps={"hbm_bandwidth": 3, "launch": 1},
         traffic=(),
