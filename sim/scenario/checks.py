@@ -45,15 +45,16 @@ def check_placement(checker: Checker, n_contestants: int) -> None:
     tables += [("contestants", index) for index in range(n_contestants)]
     general = checker.source.get(("simulation", "address_map")) or "even"
     maps = [checker.source.get((*path, "address_map")) or general for path in tables]
-    for path, own in zip(tables, maps, strict=True):
-        if own != "even" and checker.source.get(("simulation", "channel")) == "bank":
+    for path, used in zip(tables, maps, strict=True):
+        named = checker.source.get((*path, "address_map"))
+        if named not in (None, "even") and checker.source.get(("simulation", "channel")) == "bank":
             checker.wrong(
                 (*path, "address_map"),
                 "is not simulated with bank-level channels, which have a map of their own",
                 expected='"even", or channel = "coarse"',
             )
-        used = maps if path == ("simulation",) else [own]
-        if checker.source.get((*path, "kv_pages")) and all(one == "even" for one in used):
+        even = all(one == "even" for one in (maps if path == ("simulation",) else [used]))
+        if even and checker.source.get((*path, "kv_pages")):
             checker.wrong(
                 (*path, "kv_pages"),
                 "is of no use: an even address map spreads every page over all channels",
