@@ -13,6 +13,8 @@ MAX_BATCHES: Final = 5
 MAX_CONTEXTS: Final = 3
 _HEAD: Final = ("contestant", "batch", "context", "step", "tokens/s", "MBU", "most time goes to")
 _NAME_CHARS: Final = 18
+# Channels less uneven than this are not worth a sentence.
+_CAMPS: Final = 1.01
 MAX_COLUMNS: Final = 3
 
 
@@ -22,6 +24,9 @@ def result_text(result: Result) -> str:
     causes = cause_table(result)
     if causes:
         lines += ["", *causes]
+    camping = camping_sentence(result)
+    if camping:
+        lines += ["", *wrapped(camping)]
     if result.answer:
         lines += ["", *(line for sentence in result.answer for line in wrapped(sentence))]
     notes = [f"{c.name}, not simulated: {note}" for c in result.contestants for note in c.notes]
@@ -65,6 +70,17 @@ def cause_table(result: Result) -> list[str]:
     rows.append(("step", *(format_time(point.step_ps) for point in points)))
     where = f"Where the time goes at batch {points[0].batch}, context {points[0].context}:"
     return [where, "", *aligned(rows, left={0})]
+
+
+def camping_sentence(result: Result) -> str:
+    """Return where the busiest HBM channel reads most against the mean of all; empty if nowhere."""
+    worst = max(result.points, key=lambda point: point.channel_imbalance, default=None)
+    if worst is None or worst.channel_imbalance < _CAMPS:
+        return ""
+    return (
+        f"HBM channels are uneven: the busiest reads up to {worst.channel_imbalance:.2f} times the "
+        f"mean of all ({worst.contestant}, batch {worst.batch}, context {worst.context})."
+    )
 
 
 def _telling_points(result: Result) -> list[PointResult]:

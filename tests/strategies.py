@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from sim.hardware.address_map import AddressMap, HashedMap, InterleavedMap
+from sim.hardware.placement import KV_PAGES
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS, WeightFormat
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
+from sim.kernel.layout import KvTokens, Layout, Slices
 from sim.kernel.operators import (
     Attention,
     ChunkedScan,
@@ -120,8 +122,41 @@ def address_maps(draw: DrawFn, spec: ChipSpec) -> AddressMap:
     n_channels = spec.pseudo_channels
     chunk_bytes = draw(st.sampled_from((256, 4096, 65536)))
     if draw(st.booleans()):
-        return InterleavedMap(n_channels=n_channels, chunk_bytes=chunk_bytes)
+        return InterleavedMap(
+            n_channels=n_channels,
+            chunk_bytes=chunk_bytes,
+            hashed=draw(st.booleans()),
+            pages=draw(st.sampled_from(KV_PAGES)),
+            seed=draw(st.integers(0, 3)),
+        )
     return HashedMap(n_channels=n_channels)
+
+
+@st.composite
+def kv_tokens(draw: DrawFn) -> KvTokens:
+    """Draw a few tokens of a few sequences, in blocks of any size."""
+    return KvTokens(
+        sequences=draw(st.integers(1, 9)),
+        first_token=draw(st.integers(0, 40)),
+        tokens=draw(st.integers(1, 90)),
+        block_tokens=draw(st.integers(1, 32)),
+        token_bytes=tuple(draw(st.lists(st.integers(1, 700), min_size=1, max_size=2))),
+    )
+
+
+@st.composite
+def slices(draw: DrawFn) -> Slices:
+    """Draw some slices of a tensor."""
+    count = draw(st.integers(1, 20))
+    chosen = draw(st.sets(st.integers(0, count - 1), min_size=1))
+    return Slices(
+        count=count, chosen=tuple(sorted(chosen)), slice_bytes=draw(st.integers(1, 30_000))
+    )
+
+
+def layouts() -> st.SearchStrategy[Layout]:
+    """Draw a layout of a segment."""
+    return st.one_of(kv_tokens(), slices())
 
 
 @st.composite
@@ -133,6 +168,7 @@ def segments(draw: DrawFn) -> tuple[Segment, ...]:
             size_bytes=draw(st.integers(1, 2048 * KIB)),
             traffic=draw(st.sampled_from(Traffic)),
             tiled=draw(st.booleans()),
+            layout=draw(st.none() | layouts()),
         )
         for i in range(draw(st.integers(1, 4)))
     )

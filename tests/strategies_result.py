@@ -187,6 +187,7 @@ def operators(toy: Toy, rows: dict[tuple[str, str], int], flop: int) -> tuple[Op
             flop=ops,
             hbm_bytes=size,
             l2_bytes=size * 2 + 4096,
+            channel_imbalance=1.0,
             bound="hbm_bandwidth",
         )
         for part, name, size, ops in plan
@@ -200,8 +201,8 @@ def point(toy: Toy, batch: int, context: int) -> PointResult:
     if not memory.fits:
         return PointResult(
             contestant=toy.name, batch=batch, context=context, memory=memory, step_ps=0,
-            roofline_ps=0, tokens_per_s=0.0, mbu=0.0, mfu=0.0, flop=0, bound="", ledger_ps={},
-            traffic=(), operators=(),
+            roofline_ps=0, tokens_per_s=0.0, mbu=0.0, mfu=0.0, flop=0,
+            channel_imbalance=1.0, bound="", ledger_ps={}, traffic=(), operators=(),
         )  # fmt: skip
     rows = traffic_bytes(toy, memory, batch)
     moved = sum(rows.values())
@@ -225,6 +226,7 @@ def point(toy: Toy, batch: int, context: int) -> PointResult:
         mbu=memory_ps / step_ps,
         mfu=compute_ps / step_ps,
         flop=flop,
+        channel_imbalance=1.0,
         bound=max(charged, key=lambda cause: charged[cause]),
         ledger_ps=charged,
         traffic=tuple(classes + [replace(row, level="l2") for row in classes]),

@@ -90,6 +90,10 @@ class BankHbm:
         for channel in self.channels:
             channel.finish()
 
+    def busiest_bytes(self) -> int:
+        """Return the bytes read: every channel gets the same share."""
+        return sum(self.read_bytes)
+
     def dram_ps(self, time_ps: int) -> dict[str, int]:
         """Return pseudo-channel picoseconds by cause; they sum to time x pseudo-channels."""
         total: dict[str, int] = {}

@@ -36,7 +36,8 @@ class KernelRun:
 
     `sm_ps` charges SM-picoseconds to causes: its sum is `time_ps` x `sm_count` exactly. Bytes are
     per segment of the kernel, in its order; `written_back_bytes` maps traffic classes to dirty
-    bytes that L2 sent to HBM. `l2` is the residency that the next kernel finds. `dram_ps`
+    bytes that L2 sent to HBM. `busiest_bytes` is what HBM would have read had every channel read as
+    much as the busiest one. `l2` is the residency that the next kernel finds. `dram_ps`
     (bank-level channels only) has pseudo-channel picoseconds by DRAM cause, idle included: they
     sum to `time_ps` x pseudo-channels.
     """
@@ -47,6 +48,7 @@ class KernelRun:
     missed_bytes: tuple[int, ...]
     stored_bytes: tuple[int, ...]
     written_back_bytes: dict[str, int]
+    busiest_bytes: int
     l2: L2State
     events: int
     dram_ps: dict[str, int] | None = None
@@ -111,6 +113,7 @@ class Gpu:
             missed_bytes=tuple(cache.missed_bytes),
             stored_bytes=tuple(cache.stored_bytes),
             written_back_bytes={t.value: n for t, n in residency.written_back.items()},
+            busiest_bytes=hbm.busiest_bytes(),
             l2=residency.state(),
             events=env.events,
             dram_ps=hbm.dram_ps(time_ps),

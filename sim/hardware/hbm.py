@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
-from math import lcm
+from math import ceil, gcd, lcm
 
 from sim.hardware.address_map import AddressMap
 from sim.hardware.channel_check import efficiencies
@@ -136,6 +136,14 @@ class Hbm:
     def finish(self) -> None:
         """Do nothing: every request was served when it came."""
 
+    def busiest_bytes(self) -> int:
+        """Return what all channels would have read, had each read as much as the busiest one."""
+        per_channel = (
+            sum(part * size for part, size in zip(parts[:-1], self.read_bytes, strict=True))
+            for parts in self._classes.parts
+        )
+        return ceil(max(per_channel) * sum(self._classes.counts))
+
     def dram_ps(self, _time_ps: int) -> None:
         """Return None: servers with a rate know no commands."""
 
@@ -146,12 +154,14 @@ class _Classes:
 
     `counts` are the channels of each class; `costs[class][segment]` is what a byte of the segment
     costs a channel of the class, in `unit`-ths of a ps (the last segment stands for writes);
+    `parts[class][segment]` is the part of the segment that one channel of the class holds;
     `edges[segment]` cuts the segment's bytes into the parts of the classes.
     """
 
     unit: int
     counts: tuple[int, ...]
     costs: tuple[tuple[int, ...], ...]
+    parts: tuple[tuple[Fraction, ...], ...]
     edges: tuple[tuple[Fraction, ...], ...]
 
     def bytes_of(self, index: int, reads: Sequence[tuple[int, int]], write_bytes: int) -> int:
@@ -182,6 +192,7 @@ def _channel_classes(
     unit = lcm(*(cost.denominator for cost in costs))
     *reads, write = (cost.numerator * (unit // cost.denominator) for cost in costs)
     row_costs = [*(reads[layout] for layout in layouts), write]
+    shares = tuple(tuple(share // gcd(*row) for share in row) for row in shares)
     totals = [sum(row) for row in shares]
     per = lcm(*totals)
     columns = list(zip(*shares, strict=True))
@@ -192,6 +203,10 @@ def _channel_classes(
         counts=tuple(count for _, count in groups),
         costs=tuple(
             tuple(weight * factor for weight, factor in zip(column, scale, strict=True))
+            for column, _ in groups
+        ),
+        parts=tuple(
+            tuple(Fraction(weight, total) for weight, total in zip(column, totals, strict=True))
             for column, _ in groups
         ),
         edges=tuple(

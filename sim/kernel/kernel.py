@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sim.errors import InvariantError
+from sim.kernel.layout import Layout
 from sim.kernel.operators import Traffic
 
 
@@ -17,7 +18,8 @@ class Segment:
     `streamed` segments are marked evict-first: weights, experts, KV and state pass through L2 once
     a step and must not displace the activations. `tiled` segments are matrices read in tiles:
     short pieces of many rows, which DRAM serves less efficiently than long runs; `short` tells
-    that those pieces are below 128 bytes, a cache line, which costs more still.
+    that those pieces are below 128 bytes, a cache line, which costs more still. `layout` says which
+    runs of its tensor are read (None: one run of `size_bytes`).
     """
 
     name: str
@@ -25,6 +27,7 @@ class Segment:
     traffic: Traffic
     tiled: bool = False
     short: bool = False
+    layout: Layout | None = None
 
     @property
     def streamed(self) -> bool:

@@ -87,8 +87,9 @@ def _run_task(task: Task) -> tuple[list[PointResult], list[Entry]]:
 
 
 def _runner(scenario: Scenario, index: int, memo: Memo) -> PointRunner:
-    device = build_device(scenario, memo)
-    return PointRunner(scenario=scenario, contestant=scenario.contestants[index], device=device)
+    contestant = scenario.contestants[index]
+    device = build_device(scenario, memo, contestant.placement)
+    return PointRunner(scenario=scenario, contestant=contestant, device=device)
 
 
 def _in_order(scenario: Scenario, points: list[PointResult]) -> tuple[PointResult, ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from sim.hardware.address_map import EVEN, Placement
 from sim.hardware.gpu import Gpu
 from sim.model.architecture import Model
 from sim.model.memory import activation_bytes, kv_bytes, state_bytes, weights_bytes
@@ -91,8 +92,11 @@ class PointRunner:
         )
 
 
-def build_device(scenario: Scenario, memo: Memo) -> Device:
-    """Return the device of a scenario: its chip, its engine profile and its knobs."""
+def build_device(scenario: Scenario, memo: Memo, placement: Placement = EVEN) -> Device:
+    """Return the device of a scenario: its chip, its engine profile, its knobs, a placement.
+
+    Blocks of KV caches that are not in order are shuffled with the scenario's seed.
+    """
     simulation = scenario.simulation
     gpu = Gpu(
         spec=scenario.hardware,
@@ -100,6 +104,7 @@ def build_device(scenario: Scenario, memo: Memo) -> Device:
         granule_bytes=simulation.granule_bytes,
         channel=simulation.channel,
         l2_policy=simulation.l2_policy,
+        address_map=placement.on(scenario.hardware, scenario.seed),
     )
     return Device(gpu=gpu, engine=scenario.engine, memo=memo, steady_l2=simulation.l2_kept)
 
@@ -107,7 +112,8 @@ def build_device(scenario: Scenario, memo: Memo) -> Device:
 def _unfit(contestant: Contestant, batch: int, context: int, need: MemoryNeed) -> PointResult:
     return PointResult(
         contestant=contestant.name, batch=batch, context=context, memory=need, step_ps=0,
-        roofline_ps=0, tokens_per_s=0.0, mbu=0.0, mfu=0.0, flop=0, bound="", ledger_ps={},
+        roofline_ps=0, tokens_per_s=0.0, mbu=0.0, mfu=0.0, flop=0,
+        channel_imbalance=1.0, bound="", ledger_ps={},
         traffic=(), operators=(),
     )  # fmt: skip
 
@@ -134,6 +140,7 @@ def _result(
         mbu=hbm_bytes / (spec.hbm_bytes_per_s * seconds),
         mfu=flop / (peak_flop_per_s * seconds),
         flop=flop,
+        channel_imbalance=step.channel_imbalance(),
         bound=max(ledger, key=lambda cause: ledger[cause]),
         ledger_ps=ledger,
         traffic=step.traffic(),

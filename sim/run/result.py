@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,7 @@ class OperatorRow:
     flop: int
     hbm_bytes: int
     l2_bytes: int
+    channel_imbalance: float  # bytes read from the busiest HBM channel over the mean of all
     bound: str  # the cause with the largest share of these kernels' time
 
 
@@ -61,7 +62,8 @@ class PointResult:
     of the same bytes and FLOP at the chip's peak rates with perfect overlap. A point that does
     not fit has `memory.fits == False`, `step_ps == 0` and empty ledgers. `mbu` is HBM bytes over
     (peak bandwidth x step); `mfu` is useful FLOP over (peak FLOP rate of the weights' compute
-    format x step).
+    format x step). `channel_imbalance` is the bytes read from the busiest HBM channel, kernel by
+    kernel, over the mean of all channels: 1 if no channel camps.
     """
 
     contestant: str
@@ -74,6 +76,7 @@ class PointResult:
     mbu: float
     mfu: float
     flop: int
+    channel_imbalance: float
     bound: str
     ledger_ps: dict[str, int]
     traffic: tuple[TrafficRow, ...]

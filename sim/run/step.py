@@ -26,13 +26,17 @@ TrafficKey = tuple[str, str, str]
 
 @dataclass(slots=True, kw_only=True)
 class OperatorSum:
-    """What the kernels of one operator sum to; `sm_ps` are SM-picoseconds by cause."""
+    """What the kernels of one operator sum to; `sm_ps` are SM-picoseconds by cause.
+
+    `busiest_bytes` is what HBM would have read had each channel read as much as the busiest.
+    """
 
     part: str
     kernels: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     time_ps: int = 0
     flop: int = 0
+    busiest_bytes: int = 0
     sm_ps: Counter[str] = field(default_factory=Counter)
     traffic: Counter[TrafficKey] = field(default_factory=Counter)
 
@@ -41,6 +45,7 @@ class OperatorSum:
         self.runs += other.runs * times
         self.time_ps += other.time_ps * times
         self.flop += other.flop * times
+        self.busiest_bytes += other.busiest_bytes * times
         for mine, theirs in (
             (self.kernels, other.kernels),
             (self.sm_ps, other.sm_ps),
@@ -99,6 +104,13 @@ class StepRun:
     def hbm_bytes(self) -> int:
         """Return the bytes that HBM moved."""
         return sum(row.size_bytes for row in self.traffic() if row.level == "hbm")
+
+    def channel_imbalance(self) -> float:
+        """Return the bytes that the busiest channel read over the mean of all, 1 if they are even.
+
+        Each kernel has a busiest channel of its own.
+        """
+        return _imbalance(self.operators.values())
 
     def rows(self) -> tuple[OperatorRow, ...]:
         """Return one row per operator, in execution order."""
@@ -256,9 +268,22 @@ def summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
         runs=1,
         time_ps=run.time_ps,
         flop=kernel.flop,
+        busiest_bytes=run.busiest_bytes,
         sm_ps=Counter(run.sm_ps),
         traffic=traffic,
     )
+
+
+def _imbalance(operators: Iterable[OperatorSum]) -> float:
+    read = busiest = 0
+    for op in operators:
+        busiest += op.busiest_bytes
+        read += sum(
+            size
+            for (_, level, direction), size in op.traffic.items()
+            if (level, direction) == ("hbm", "read")
+        )
+    return busiest / read if read else 1.0
 
 
 def _row(name: str, op: OperatorSum) -> OperatorRow:
@@ -274,5 +299,6 @@ def _row(name: str, op: OperatorSum) -> OperatorRow:
         flop=op.flop,
         hbm_bytes=by_level["hbm"],
         l2_bytes=by_level["l2"],
+        channel_imbalance=_imbalance([op]),
         bound=max(CAUSES, key=lambda cause: op.sm_ps[cause]),
     )

@@ -35,12 +35,13 @@ Event = dict[str, Any]
 
 def write_timeline(scenario: Scenario, result: Result, out_dir: Path) -> Path:
     """Write the timeline of every contestant at its smallest point that fits."""
-    device = build_device(scenario, Memo(None))
+    memo = Memo(None)
     events: list[Event] = []
     for index, contestant in enumerate(scenario.contestants):
         point = next((p for p in result.points if p.contestant == contestant.name and p.fits), None)
         if point is None:
             continue
+        device = build_device(scenario, memo, contestant.placement)
         runner = PointRunner(scenario=scenario, contestant=contestant, device=device)
         title = f"{contestant.name}, batch {point.batch}, context {point.context}"
         track = Track(pid=100 + index, title=title)

@@ -25,7 +25,7 @@ Cell = str | int | float | bool
 POINT_COLUMNS: Final = (
     "contestant", "batch", "context", "fits", "step_ps", "tokens_per_s", "mbu", "mfu", "bound",
     "roofline_ps", "needs_bytes", "capacity_bytes", "weights_bytes", "kv_bytes", "state_bytes",
-    "activations_bytes", "flop", "hbm_bytes", "note",
+    "activations_bytes", "flop", "hbm_bytes", "channel_imbalance", "note",
 )  # fmt: skip
 LEDGER_COLUMNS: Final = ("contestant", "batch", "context", "step_ps", *(f"{c}_ps" for c in CAUSES))
 TRAFFIC_COLUMNS: Final = (
@@ -33,7 +33,7 @@ TRAFFIC_COLUMNS: Final = (
 )  # fmt: skip
 OPERATOR_COLUMNS: Final = (
     "contestant", "batch", "context", "part", "operator", "kernel", "runs", "time_ps", "flop",
-    "hbm_bytes", "l2_bytes", "bound",
+    "hbm_bytes", "l2_bytes", "channel_imbalance", "bound",
 )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def _point_cells(point: PointResult) -> tuple[Cell, ...]:
         *_if(point.fits, (*ran, point.roofline_ps)),
         memory.total_bytes, memory.capacity_bytes, memory.weights_bytes, memory.kv_bytes,
         memory.state_bytes, memory.activations_bytes,
-        *_if(point.fits, (point.flop, hbm_bytes(point))),
+        *_if(point.fits, (point.flop, hbm_bytes(point), point.channel_imbalance)),
         does_not_fit_note(memory),
     )  # fmt: skip
 
@@ -182,7 +182,7 @@ def _operator_rows(points: Iterable[PointResult]) -> Iterable[tuple[Cell, ...]]:
         for o in p.operators:
             yield (
                 p.contestant, p.batch, p.context, o.part, o.operator, o.kernel, o.runs, o.time_ps,
-                o.flop, o.hbm_bytes, o.l2_bytes, o.bound,
+                o.flop, o.hbm_bytes, o.l2_bytes, o.channel_imbalance, o.bound,
             )  # fmt: skip
 
 

@@ -39,6 +39,29 @@ def check_names(checker: Checker, models: Sequence[Model | None]) -> None:
             )
 
 
+def check_placement(checker: Checker, n_contestants: int) -> None:
+    """Note pages that no address map asks for, and maps that bank-level channels do not have."""
+    tables: list[KeyPath] = [("simulation",)]
+    tables += [("contestants", index) for index in range(n_contestants)]
+    general = checker.source.get(("simulation", "address_map")) or "even"
+    maps = [checker.source.get((*path, "address_map")) or general for path in tables]
+    for path, used in zip(tables, maps, strict=True):
+        named = checker.source.get((*path, "address_map"))
+        if named not in (None, "even") and checker.source.get(("simulation", "channel")) == "bank":
+            checker.wrong(
+                (*path, "address_map"),
+                "is not simulated with bank-level channels, which have a map of their own",
+                expected='"even", or channel = "coarse"',
+            )
+        even = all(one == "even" for one in (maps if path == ("simulation",) else [used]))
+        if even and checker.source.get((*path, "kv_pages")):
+            checker.wrong(
+                (*path, "kv_pages"),
+                "is of no use: an even address map spreads every page over all channels",
+                expected='address_map = "interleaved" or "hashed"',
+            )
+
+
 def check_contestant(
     checker: Checker, index: int, model: Model, chip: ChipSpec | None, grid: GridTable | None
 ) -> None:

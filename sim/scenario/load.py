@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from sim.checking import Checker
 from sim.errors import InputError, ScenarioError
+from sim.hardware.address_map import MapKind, Placement
+from sim.hardware.placement import KvPages
 from sim.hardware.residency import L2Policy
 from sim.hardware.spec import ChipSpec, load_chip
 from sim.kernel.engine import Engine
@@ -21,7 +23,7 @@ from sim.resources import (
     named_files,
     scenario_dirs,
 )
-from sim.scenario.checks import check_contestant, check_grid, check_names
+from sim.scenario.checks import check_contestant, check_grid, check_names, check_placement
 from sim.scenario.engines import load_engine
 from sim.scenario.microscope_load import load_microscope
 from sim.scenario.microscope_scenario import MicroScenario
@@ -41,6 +43,7 @@ from sim.scenario.schema import (
     L2Table,
     RoutingTable,
     ScenarioTable,
+    SimulationTable,
 )
 from sim.scenario.serve_load import load_serve
 from sim.scenario.serve_scenario import ServeScenario
@@ -115,6 +118,7 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
     check_grid(checker)
     _check_l2(checker, found.chip)
     check_names(checker, found.models)
+    check_placement(checker, len(found.models))
     for index, model in enumerate(found.models):
         if model:
             check_contestant(checker, index, model, found.chip, grid)
@@ -128,7 +132,7 @@ def _resolved(checker: Checker, path: Path) -> Scenario:
         seed=table.seed,
         grid=Grid(batches=tuple(table.grid.batch), contexts=tuple(table.grid.context)),
         contestants=tuple(
-            _contestant(entry, model)
+            _contestant(entry, model, table.simulation)
             for entry, model in zip(table.contestants, found.models, strict=True)
             if model is not None
         ),
@@ -175,7 +179,7 @@ def _check_l2(checker: Checker, chip: ChipSpec | None) -> None:
         checker.wrong(("l2", "pinned_size"), "is larger than L2", expected=f"at most {room} B")
 
 
-def _contestant(table: ContestantTable, model: Model) -> Contestant:
+def _contestant(table: ContestantTable, model: Model, simulation: SimulationTable) -> Contestant:
     return Contestant(
         name=table.name or model.name,
         model=model,
@@ -183,7 +187,16 @@ def _contestant(table: ContestantTable, model: Model) -> Contestant:
         kv=KV_FORMATS[table.kv],
         tensor_parallel=table.tensor_parallel,
         routing=routing_of(table.routing or RoutingTable()),
+        placement=_placement(table, simulation),
     )
+
+
+def _placement(table: ContestantTable, simulation: SimulationTable) -> Placement:
+    """Return where a contestant's bytes lie: as it says itself, or all of `[simulation]`."""
+    address_map = table.address_map or simulation.address_map
+    pages = table.kv_pages or simulation.kv_pages or "scattered"
+    # The schema has checked both.
+    return Placement(address_map=cast(MapKind, address_map), kv_pages=cast(KvPages, pages))
 
 
 def _references(checker: Checker, folder: Path) -> _References:

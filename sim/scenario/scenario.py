@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sim.hardware.address_map import EVEN, Placement
 from sim.hardware.gpu import ChannelKind
 from sim.hardware.residency import EVICT_FIRST, L2Policy
 from sim.hardware.spec import ChipSpec
@@ -37,7 +38,7 @@ class Routing:
 class Contestant:
     """One model in one pair of formats, under a label that is unique in its scenario.
 
-    `tensor_parallel` GPUs of the scenario's chip share it.
+    `tensor_parallel` GPUs of the scenario's chip share it. `placement` is where its bytes lie.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Contestant:
     kv: KvFormat
     tensor_parallel: int
     routing: Routing
+    placement: Placement = EVEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from sim.checking import Count, Real, Size, Table, Text, one_of, read_quantity, wrong
+from sim.hardware.address_map import MAP_KINDS
+from sim.hardware.placement import KV_PAGES
 from sim.kernel.formats import KV_FORMATS, WEIGHT_FORMATS
 from sim.kernel.operators import Traffic
 from sim.scenario.scenario import RoutingKind
@@ -24,6 +26,10 @@ def _granule(value: object) -> int | None:
     if size < 1:
         raise wrong("is too small", "more than 0")
     return size
+
+
+_AddressMap = Annotated[str, one_of("address map", MAP_KINDS)]
+_KvPages = Annotated[str, one_of("place of KV pages", KV_PAGES)]
 
 
 class GridTable(Table):
@@ -51,6 +57,8 @@ class ContestantTable(Table):
     kv: Annotated[str, one_of("KV format", tuple(KV_FORMATS))] = "bf16"
     tensor_parallel: Count = 1
     routing: RoutingTable | None = None
+    address_map: _AddressMap | None = None
+    kv_pages: _KvPages | None = None
 
 
 class SimulationTable(Table):
@@ -59,6 +67,8 @@ class SimulationTable(Table):
     granule: Annotated[int | None, BeforeValidator(_granule)] = None
     symmetry: Annotated[str, one_of("symmetry", ("on", "off"))] = "on"
     channel: Annotated[str, one_of("channel", ("coarse", "bank"))] = "coarse"
+    address_map: _AddressMap = "even"
+    kv_pages: _KvPages | None = None
 
 
 class L2Table(Table):

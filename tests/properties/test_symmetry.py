@@ -68,13 +68,18 @@ def test_symmetry_holds_for_every_request_size(launch: Launch, granule_bytes: in
 
 
 @pytest.mark.parametrize("op", SMALL_OPERATORS, ids=lambda op: op.name)
-@pytest.mark.parametrize("chunk_bytes", [None, 4096])
-def test_symmetry_holds_for_lowered_operators(op: Operator, chunk_bytes: int | None) -> None:
+@pytest.mark.parametrize(
+    "address_map",
+    [
+        None,
+        InterleavedMap(n_channels=6, chunk_bytes=4096),
+        InterleavedMap(n_channels=6, chunk_bytes=256, hashed=True, pages="scattered"),
+        InterleavedMap(n_channels=6, chunk_bytes=256, pages="contiguous"),
+    ],
+)
+def test_symmetry_holds_for_lowered_operators(op: Operator, address_map: AddressMap | None) -> None:
     """Every kernel of an operator's first candidate, on seven SMs, agrees along the chain."""
     spec = small_chip(sm_count=7, channels=6, l2_bytes=512 * KIB)
-    address_map: AddressMap | None = None
-    if chunk_bytes:
-        address_map = InterleavedMap(n_channels=6, chunk_bytes=chunk_bytes)
     gpu = Gpu(spec=spec, address_map=address_map)
     l2 = EMPTY_L2
     for kernel in next(lower(op, gpu.target(), ENGINE)):

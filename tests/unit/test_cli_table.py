@@ -5,6 +5,7 @@ from dataclasses import replace
 from sim.cli_table import (
     WIDTH,
     aligned,
+    camping_sentence,
     cause_table,
     in_columns,
     point_table,
@@ -33,6 +34,7 @@ def point(**changes: object) -> PointResult:
         mbu=0.931,
         mfu=0.01,
         flop=1,
+        channel_imbalance=1.0,
         bound="hbm_bandwidth",
         ledger_ps={"hbm_bandwidth": 3, "launch": 1},
         traffic=(),
@@ -190,3 +192,14 @@ def test_text_is_wrapped_behind_what_stands_before() -> None:
     """An empty text leaves the front alone."""
     assert wrapped("a b", first="x  ", rest="   ") == ["x  a b"]
     assert wrapped("", first="x") == ["x"]
+
+
+def test_uneven_channels_are_told_where_they_are_worst() -> None:
+    """Nothing is said of channels that are even within one per cent."""
+    points = [point(channel_imbalance=1.009), point(batch=8, channel_imbalance=1.304)]
+    some = result(*points)
+    assert camping_sentence(some) == (
+        "HBM channels are uneven: the busiest reads up to 1.30 times the mean of all "
+        "(dense, batch 8, context 512)."
+    )
+    assert camping_sentence(result(points[0])) == ""

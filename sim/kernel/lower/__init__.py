@@ -10,6 +10,7 @@ from sim.kernel.lower.attention import lower_attention
 from sim.kernel.lower.gather import lower_gather
 from sim.kernel.lower.gemm import gemm_candidates
 from sim.kernel.lower.grouped_gemm import grouped_candidates
+from sim.kernel.lower.layouts import with_kv_layout
 from sim.kernel.lower.matvec import lower_matvec, takes_vector
 from sim.kernel.lower.mixed import lower_mixed
 from sim.kernel.lower.mla import lower_mla
@@ -60,11 +61,13 @@ def _attention(
 ) -> Iterator[tuple[Kernel, ...]]:
     match op:
         case Attention():
-            yield from lower_attention(op, target, engine)
+            for kernels in lower_attention(op, target, engine):
+                yield with_kv_layout(kernels, op, engine.kv_block_tokens)
         case MixedAttention():
             yield lower_mixed(op, target, engine)
         case MlaAttention():
-            yield from lower_mla(op, target, engine.latent)
+            for kernels in lower_mla(op, target, engine.latent):
+                yield with_kv_layout(kernels, op, engine.kv_block_tokens)
 
 
 def _multiplications(

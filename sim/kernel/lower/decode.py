@@ -14,6 +14,7 @@ from sim.kernel.engine import DecodeKernel, Engine
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.decode_tiles import DecodeTile, decode_tile
 from sim.kernel.lower.gemm import segment_of
+from sim.kernel.lower.layouts import visible_tokens
 from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP
 from sim.kernel.lower.split_kv import choose_splits, combine, partials
 from sim.kernel.operators import Attention, Traffic
@@ -95,11 +96,6 @@ def scheduled_prefill(op: Attention, main: Kernel, engine: Engine) -> tuple[Kern
         return (main,)
     before = (_helper(op, f"decode_helper{i}") for i in range(engine.decode_helpers))
     return (*before, main, _helper(op, "no_merge"))
-
-
-def visible_tokens(op: Attention) -> int:
-    """Return how many cached tokens some new one sees."""
-    return op.context if op.window is None else min(op.context, op.window + op.q_len - 1)
 
 
 def _attention(op: Attention, target: Target, tile: DecodeTile, out: Segment, split: int) -> Kernel:

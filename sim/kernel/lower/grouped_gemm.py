@@ -12,6 +12,7 @@ from itertools import islice
 from sim.kernel.engine import GroupedKernels, GroupedTile
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import activation_bytes, dequantise_flop, segment_of
+from sim.kernel.lower.layouts import active_experts
 from sim.kernel.lower.tiling import Pipeline, cut, fit_tile, pipelines, sharing
 from sim.kernel.operators import GroupedGemm
 from sim.kernel.target import Target
@@ -103,6 +104,7 @@ def build_grouped(
         traffic=op.experts.traffic,
         tiled=True,
         short=k_bytes < _STAGE_ROW_BYTES or kernels.short_rows,
+        layout=active_experts(op),
     )
     return Kernel(
         name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",

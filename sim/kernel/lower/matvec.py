@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from sim.kernel.engine import VectorKernels
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.lower.gemm import dequantise_flop, segment_of
+from sim.kernel.lower.layouts import active_experts
 from sim.kernel.operators import Gemm, GroupedGemm, Tensor, Traffic
 from sim.kernel.target import Target
 from sim.kernel.work import experts_read_bytes, operator_flop
@@ -98,7 +99,12 @@ def _grouped(op: GroupedGemm, target: Target, kernels: VectorKernels) -> Kernel:
         if tokens
     )
     read = experts_read_bytes(op) if kernels.regroups else one * pairs
-    weight = Segment(name=op.experts.name, size_bytes=read, traffic=op.experts.traffic)
+    weight = Segment(
+        name=op.experts.name,
+        size_bytes=read,
+        traffic=op.experts.traffic,
+        layout=active_experts(op),
+    )
     return _kernel(op, weight, kinds)
 
 

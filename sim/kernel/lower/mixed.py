@@ -14,8 +14,9 @@ from typing import Final
 
 from sim.kernel.engine import AttentionVariant, DecodeKernel, Engine, PrefillKernel
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
-from sim.kernel.lower.decode import lower_decode, visible_tokens
+from sim.kernel.lower.decode import lower_decode
 from sim.kernel.lower.gemm import segment_of
+from sim.kernel.lower.layouts import visible_tokens
 from sim.kernel.lower.prefill import SOFTMAX_TENSOR_FLOP, lower_prefill
 from sim.kernel.lower.prefill_tiles import Tile, tile_of
 from sim.kernel.lower.ragged import joined, lower_ragged, moved, one_of_each

@@ -22,9 +22,9 @@ from sim.kernel.lower.decode import (
     around_decode,
     decode_kernel,
     decode_splits,
-    visible_tokens,
 )
 from sim.kernel.lower.decode_tiles import decode_tile
+from sim.kernel.lower.layouts import visible_tokens
 from sim.kernel.operators import Attention, Tensor
 from sim.kernel.target import Target
 from sim.units import ceil_div

@@ -157,6 +157,22 @@ def test_bytes_read_are_counted_by_segment() -> None:
     assert hbm.read_bytes == [300, 150]
 
 
+@pytest.mark.parametrize("symmetry", [True, False])
+def test_the_busiest_channel_is_told_as_what_all_could_have_read(symmetry: bool) -> None:
+    """Channel 0 alone holds segment a and a quarter of b: 256 + 100 B, times four."""
+    hbm = hbm_of(segment("a", 256), segment("b", 1024), address_map=INTERLEAVED, symmetry=symmetry)
+    assert hbm.busiest_bytes() == 0
+    hbm.serve(0, [(0, 256), (1, 400)], 999)
+    assert hbm.busiest_bytes() == 4 * 356
+    assert hbm_of(segment("a", 256)).busiest_bytes() == 0
+
+
+def test_with_an_even_map_the_busiest_channel_reads_the_mean() -> None:
+    hbm = hbm_of(STREAMED)
+    hbm.serve(0, [(0, 1001)], 0)
+    assert hbm.busiest_bytes() == 1001
+
+
 def test_the_bytes_that_channels_report_sum_to_the_bytes_moved() -> None:
     """Four channels apart have a quarter of 4000 B each."""
     probe = RecordingProbe()

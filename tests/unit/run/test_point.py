@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from sim.hardware.address_map import Placement
 from sim.run.memo import Memo
 from sim.run.point import PointRunner, build_device
 from sim.run.result import MemoryNeed
@@ -128,6 +129,18 @@ def test_the_knobs_of_a_scenario_reach_the_device() -> None:
     assert (device.gpu.symmetry, device.gpu.granule_bytes) == (False, 4096)
     assert device.gpu.spec is whole.hardware
     assert device.engine is whole.engine
+
+
+def test_a_placement_reaches_the_device_and_is_part_of_the_question() -> None:
+    """The scenario's seed shuffles; without a placement the map is the even one of before."""
+    whole, memo = scenario((DENSE,)), Memo(None)
+    hashed = Placement(address_map="hashed")
+    gpu = build_device(whole, memo, hashed).gpu
+    assert gpu.address_map == hashed.on(whole.hardware, whole.seed)
+    assert build_device(whole, memo).gpu.address_map is None
+    assert gpu.fingerprint() != build_device(whole, memo).gpu.fingerprint()
+    in_order = replace(hashed, kv_pages="in_order")
+    assert gpu.fingerprint() != build_device(whole, memo, in_order).gpu.fingerprint()
 
 
 def test_several_gpus_share_memory_and_time() -> None:

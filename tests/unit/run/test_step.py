@@ -234,3 +234,22 @@ def test_sm_time_is_shared_out_to_the_picosecond(parts: list[int], sm_count: int
     shares = share_out(sm_ps, sm_count, total)
     assert sum(shares.values()) == total
     assert all(0 <= shares[c] * sm_count - sm_ps[c] + sm_count - 1 < 2 * sm_count for c in CAUSES)
+
+
+def test_the_imbalance_of_a_step_weighs_its_operators_by_their_reads() -> None:
+    """Ten bytes even and thirty as if they were 60: 70 over 40. Writes do not count."""
+    read, write = ("kv", "hbm", "read"), ("kv", "hbm", "write")
+    operators = {
+        "even": OperatorSum(part="p", busiest_bytes=10, traffic=Counter({read: 10, write: 99})),
+        "camps": OperatorSum(part="p", busiest_bytes=60, traffic=Counter({read: 30})),
+        "idle": OperatorSum(part="p"),
+    }
+    step = StepRun(operators=operators, sm_count=1, launch_ps=0, host_ps=0)
+    assert step.channel_imbalance() == 70 / 40
+    assert [row.channel_imbalance for row in step.rows()] == [1.0, 2.0, 1.0]
+
+
+def test_added_sums_keep_their_busiest_bytes() -> None:
+    total = OperatorSum(part="p", busiest_bytes=5)
+    total.add(OperatorSum(part="p", busiest_bytes=7), times=3)
+    assert total.busiest_bytes == 26

@@ -83,3 +83,14 @@ def test_collectives_stand_among_the_kernels(tmp_path: Path) -> None:
     sums = [e for e in listed if e["ph"] == "X" and e["name"].startswith("all_reduce")]
     assert len(sums) == 1 + 3 * 2
     assert {e["args"]["ranks"] for e in sums} == {2}
+
+
+def test_a_contestant_runs_on_its_own_address_map(tmp_path: Path) -> None:
+    """An even map makes all channels one server; a plain one has several, and they sum up."""
+    overrides = ["grid.batch=[1]", "grid.context=[64]", "contestants.1.address_map=interleaved"]
+    scenario = load_scenario("moe_vs_dense", overrides)
+    path = write_timeline(scenario, execute(scenario, memo=False), tmp_path)
+    found = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    threads = {(e["pid"], e["args"]["name"]) for e in found if e["name"] == "thread_name"}
+    assert {(100, "hbm0"), (101, "hbm0"), (101, "hbm1")} <= threads
+    assert (100, "hbm1") not in threads

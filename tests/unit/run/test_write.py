@@ -140,7 +140,7 @@ def test_a_folder_that_is_a_file_is_told_without_a_traceback(small: Result, tmp_
         ("{}", "is not a tokenstall result: it has no schema_version"),
         (
             '{"schema_version": 99}',
-            r"schema_version = 99: this result was written by another .*1\)",
+            r"schema_version = 99: this result was written by another .*2\)",
         ),
     ],
 )

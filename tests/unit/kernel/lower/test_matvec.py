@@ -8,6 +8,7 @@ from sim.kernel.engine import VectorKernels
 from sim.kernel.formats import BF16, WEIGHT_FORMATS
 from sim.kernel.kernel import Kernel
 from sim.kernel.lower import lower
+from sim.kernel.lower.layouts import active_experts
 from sim.kernel.lower.matvec import lower_matvec, takes_vector
 from sim.kernel.operators import Gemm, GroupedGemm
 from tests.unit.kernel.samples import AMPERE, engine, gemm, grouped_gemm
@@ -106,3 +107,9 @@ def test_a_warp_that_owns_a_row_waits_for_every_row() -> None:
         for _, phase in lower_matvec(op, AMPERE, apart)[-1].phases()
     ]
     assert trips[0] < trips[1]
+
+
+def test_the_weights_are_slices_of_the_experts_that_got_tokens() -> None:
+    op = grouped_gemm((0, 1, 0, 2), 512, 256)
+    (kernel,) = lower_matvec(op, AMPERE, KERNELS)
+    assert kernel.segments[0].layout == active_experts(op)
