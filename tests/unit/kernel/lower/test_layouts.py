@@ -50,3 +50,14 @@ def test_lowered_attention_tells_the_layout_of_its_cache_only() -> None:
 def test_a_dense_matrix_is_one_run() -> None:
     for kernels in lower(gemm(5, 320, 576), AMPERE, engine()):
         assert {s.layout for kernel in kernels for s in kernel.segments} == {None}
+
+
+def test_a_layout_has_all_bytes_that_its_segment_has() -> None:
+    for op in (attention(3, 700, 8, 2), mla(2, 300, 16)):
+        layout = kv_tokens(op, 16)
+        held = layout.sequences * layout.tokens * sum(layout.token_bytes)
+        assert held == op.kv_read_bytes
+    for kernels in lower(grouped_gemm((0, 1, 17, 3, 40), 192, 256), AMPERE, engine()):
+        segment = kernels[0].segments[0]
+        assert isinstance(segment.layout, Slices)
+        assert len(segment.layout.chosen) * segment.layout.slice_bytes == segment.size_bytes
