@@ -12,7 +12,7 @@ from itertools import accumulate
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from sim.hardware.address_map import AddressMap, HashedMap, InterleavedMap
+from sim.hardware.address_map import AddressMap, EvenMap, InterleavedMap
 from sim.hardware.placement import KV_PAGES
 from sim.hardware.residency import L2State, Resident
 from sim.hardware.spec import ChipSpec, load_chip
@@ -129,7 +129,7 @@ def address_maps(draw: DrawFn, spec: ChipSpec) -> AddressMap:
             pages=draw(st.sampled_from(KV_PAGES)),
             seed=draw(st.integers(0, 3)),
         )
-    return HashedMap(n_channels=n_channels)
+    return EvenMap(n_channels=n_channels)
 
 
 @st.composite

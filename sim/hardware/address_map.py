@@ -21,7 +21,7 @@ MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HashedMap:
+class EvenMap:
     """Spreads every request evenly: the limit of a perfect hash."""
 
     n_channels: int
@@ -64,7 +64,7 @@ def _placed(how: InterleavedMap, segments: tuple[Segment, ...]) -> tuple[tuple[i
     return (*rows, (1,) * how.n_channels)
 
 
-AddressMap = HashedMap | InterleavedMap
+AddressMap = EvenMap | InterleavedMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Literal
 
 from sim.errors import InvariantError
-from sim.hardware.address_map import AddressMap, HashedMap
+from sim.hardware.address_map import AddressMap, EvenMap
 from sim.hardware.bank_hbm import BankHbm
 from sim.hardware.clock import Clock
 from sim.hardware.dispatch import dispatch
@@ -154,7 +154,7 @@ class Gpu:
         return Hbm(
             spec,
             probe,
-            address_map=self.address_map or HashedMap(n_channels=spec.pseudo_channels),
+            address_map=self.address_map or EvenMap(n_channels=spec.pseudo_channels),
             segments=segments,
             symmetry=self.symmetry,
         )

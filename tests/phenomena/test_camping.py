@@ -57,7 +57,8 @@ def test_camping_costs_a_step_of_large_batch_some_per_cent_and_a_small_one_nothi
     one = {point.contestant: point for point in execute(scenario, memo=False).points}
     for name in ("plain, contiguous", "plain, pages", "hashed, pages"):
         assert imbalance(one[name]) > 1.5
-        assert one["even"].step_ps <= one[name].step_ps < 1.001 * one["even"].step_ps
+        # What is left are hits: small tensors lie behind few slices of L2.
+        assert one["even"].step_ps <= one[name].step_ps < 1.005 * one["even"].step_ps
 
 
 def test_a_hash_takes_the_camping_away() -> None:

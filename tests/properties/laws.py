@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import networkx as nx
 
-from sim.hardware.address_map import AddressMap, HashedMap
+from sim.hardware.address_map import AddressMap, EvenMap
 from sim.hardware.dispatch import dispatch
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.hbm import Hbm
@@ -110,7 +110,7 @@ def channel_counts(
     hbm = Hbm(
         spec,
         None,
-        address_map=address_map or HashedMap(n_channels=spec.pseudo_channels),
+        address_map=address_map or EvenMap(n_channels=spec.pseudo_channels),
         segments=kernel.segments,
         symmetry=symmetry,
     )

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from sim.hardware.address_map import EVEN, HashedMap, InterleavedMap, Placement
+from sim.hardware.address_map import EVEN, EvenMap, InterleavedMap, Placement
 from sim.kernel.layout import Slices
 from tests.unit.hardware.chips import segment, toy_chip
 
 
 def test_a_perfect_hash_gives_every_channel_the_same_share() -> None:
     """However short a segment is, it spreads over all channels, and so do writes."""
-    assert HashedMap(n_channels=3).shares([segment("a", 1), segment("b", 10**9)]) == (
+    assert EvenMap(n_channels=3).shares([segment("a", 1), segment("b", 10**9)]) == (
         (1, 1, 1),
         (1, 1, 1),
         (1, 1, 1),

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from sim.errors import InvariantError
-from sim.hardware.address_map import HashedMap, InterleavedMap
+from sim.hardware.address_map import EvenMap, InterleavedMap
 from sim.hardware.gpu import Gpu, KernelRun, _check
 from sim.hardware.hbm import Hbm
 from sim.hardware.residency import Resident
@@ -253,7 +253,7 @@ def test_a_run_that_does_not_add_up_is_a_bug(broken: dict[str, object], message:
     hbm = Hbm(
         chip,
         None,
-        address_map=HashedMap(n_channels=4),
+        address_map=EvenMap(n_channels=4),
         segments=ONE_GRANULE.segments,
         symmetry=True,
     )

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from sim.hardware.address_map import AddressMap, HashedMap, InterleavedMap
+from sim.hardware.address_map import AddressMap, EvenMap, InterleavedMap
 from sim.hardware.hbm import ChannelTiming, Hbm
 from sim.hardware.spec import ChipSpec
 from sim.kernel.kernel import Segment
@@ -13,7 +13,7 @@ from tests.unit.hardware.chips import segment, toy_chip
 
 STREAMED = segment("streamed", 100_000)
 TILED = segment("tiled", 100_000, tiled=True)
-HASHED = HashedMap(n_channels=4)
+HASHED = EvenMap(n_channels=4)
 INTERLEAVED = InterleavedMap(n_channels=4, chunk_bytes=256)
 
 

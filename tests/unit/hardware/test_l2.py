@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sim.hardware.address_map import HashedMap
+from sim.hardware.address_map import EvenMap
 from sim.hardware.clock import Clock
 from sim.hardware.hbm import Hbm
 from sim.hardware.l2 import L2, Arrival
@@ -76,7 +76,7 @@ def bench(
     law = HitLaw(partitions=chip.l2_partitions)
     sweep = Sweep(bytes=tuple(s.size_bytes for s in segments), law=law, one_sided=one_sided)
     residency = Residency(chip.l2_bytes, segments, state, sweep=sweep)
-    address_map = HashedMap(n_channels=chip.pseudo_channels)
+    address_map = EvenMap(n_channels=chip.pseudo_channels)
     hbm = Hbm(chip, probe, address_map=address_map, segments=segments, symmetry=True)
     return Bench(env, L2(env, chip, probe, hbm, residency))
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sim.hardware.address_map import HashedMap
+from sim.hardware.address_map import EvenMap
 from sim.hardware.clock import Clock
 from sim.hardware.dispatch import SmClass
 from sim.hardware.hbm import Hbm
@@ -60,7 +60,7 @@ class Bench:
         self.chip = chip
         segments = (segment("w", 10**6),)
         residency = Residency(chip.l2_bytes, segments, EMPTY_L2)
-        address_map = HashedMap(n_channels=4)
+        address_map = EvenMap(n_channels=4)
         hbm = Hbm(chip, None, address_map=address_map, segments=segments, symmetry=True)
         self.l2 = L2(self.env, chip, None, hbm, residency)
 
