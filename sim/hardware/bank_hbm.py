@@ -16,7 +16,7 @@ from sim.hardware.dram.process import BankChannel, BankDevice
 from sim.hardware.dram.scaled import dram_for
 from sim.hardware.pending import Pending
 from sim.hardware.spec import ChipSpec
-from sim.hardware.walk import Interleave, TiledWalk, Walk
+from sim.hardware.walk import Interleave, TiledWalk, Tiling, Walk
 from sim.kernel.kernel import Segment
 from sim.measure.probe import Probe
 from sim.units import ceil_div
@@ -122,9 +122,8 @@ def _walks(
         size = segment.size_bytes
         # A small matrix may have no chunk in this channel: it is read as a run.
         if segment.tiled and size >= 4 * interleave.channels * interleave.chunk_bytes:
-            walk: Walk | TiledWalk = TiledWalk(
-                interleave, base, size, channel=channel, together=together, short=segment.short
-            )
+            tiling = Tiling(together=together, short=segment.short, row_bytes=segment.row_bytes)
+            walk: Walk | TiledWalk = TiledWalk(interleave, base, size, tiling, channel=channel)
         else:
             walk = Walk(interleave, base, size)
         walks.append(walk)

@@ -14,7 +14,7 @@ from sim.units import ceil_div
 
 Array = NDArray[np.int64]
 
-# Kernels do not tell how long a matrix row is: 4096 values of two bytes, a common hidden size.
+# Where a kernel does not tell how long a row is: 4096 values of two bytes, a common hidden size.
 ASSUMED_ROW_BYTES = 8192
 _PIECE_BYTES = 128  # one swizzle row, a cache line (decision 0004)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
@@ -71,6 +71,18 @@ class Walk:
         return np.asarray(found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """How a matrix is read: `together` rows at a time, in halves of cache lines if `short`.
+
+    Rows are `row_bytes` long (0: not told).
+    """
+
+    together: int
+    short: bool = False
+    row_bytes: int = 0
+
+
 class TiledWalk:
     """The same for a matrix read in tiles: a piece of each of `rows` rows, then the next pieces."""
 
@@ -80,17 +92,19 @@ class TiledWalk:
     )  # fmt: skip
 
     def __init__(
-        self, interleave: Interleave, base_bytes: int, size_bytes: int, *,
-        channel: int, together: int, short: bool,
+        self, interleave: Interleave, base_bytes: int, size_bytes: int, tiling: Tiling, *,
+        channel: int,
     ) -> None:  # fmt: skip
         self._in = interleave
         self._channel = channel
         self._base = base_bytes
-        self._piece = min(_PIECE_BYTES // (2 if short else 1), interleave.chunk_bytes)
-        self._row_bytes = min(ASSUMED_ROW_BYTES, ceil_div(size_bytes, self._piece) * self._piece)
+        self._piece = min(_PIECE_BYTES // (2 if tiling.short else 1), interleave.chunk_bytes)
+        # A row is a whole number of pieces, at most all there is.
+        row = min(tiling.row_bytes or ASSUMED_ROW_BYTES, size_bytes)
+        self._row_bytes = ceil_div(row, self._piece) * self._piece
         self._rows = max(1, size_bytes // self._row_bytes)
         self._columns = self._row_bytes // self._piece
-        self._together = min(self._rows, together)
+        self._together = min(self._rows, tiling.together)
         self._offsets = np.arange(max(1, self._piece // interleave.access_bytes))
         self._first_row = self._column = 0
         self._left = np.empty(0, dtype=np.int64)

@@ -19,7 +19,8 @@ class Segment:
     a step and must not displace the activations. `tiled` segments are matrices read in tiles:
     short pieces of many rows, which DRAM serves less efficiently than long runs; `short` tells
     that those pieces are below 128 bytes, a cache line, which costs more still. `layout` says which
-    runs of its tensor are read (None: one run of `size_bytes`).
+    runs of its tensor are read (None: one run of `size_bytes`). A row of a tiled matrix is
+    `row_bytes` long (0: not told).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Segment:
     tiled: bool = False
     short: bool = False
     layout: Layout | None = None
+    row_bytes: int = 0
 
     @property
     def streamed(self) -> bool:

@@ -16,7 +16,7 @@ from sim.hardware.dram.process import BankChannel, BankDevice
 from sim.hardware.dram.scaled import dram_for
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.spec import load_chip
-from sim.hardware.walk import Interleave, TiledWalk, Walk
+from sim.hardware.walk import Interleave, TiledWalk, Tiling, Walk
 from sim.kernel.kernel import CtaKind, Kernel, Load, Phase, Segment, Store
 from sim.kernel.operators import Traffic
 from sim.measure.probe import RecordingProbe
@@ -145,16 +145,26 @@ def test_every_chunk_lies_in_one_channel_and_every_round_in_all(
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 50), st.integers(1, 60), st.booleans())
+@given(
+    st.integers(1, 50), st.integers(1, 60), st.booleans(), st.sampled_from([0, 1024, 5120, 8192])
+)
 def test_the_walks_of_all_channels_read_a_matrix_once(
-    rows: int, together: int, short: bool
+    rows: int, together: int, short: bool, row_bytes: int
 ) -> None:
-    size = rows * 8192
+    size = rows * (row_bytes or 8192)
     interleave = Interleave(channels=4, chunk_bytes=256, access_bytes=32)
-    shares = [rows * 8192 // 256 // 4 * 8] * 4
+    shares = [size // 256 // 4 * 8] * 4
+    tiling = Tiling(together=together, short=short, row_bytes=row_bytes)
     for channel, count in enumerate(shares):
-        tiled = TiledWalk(
-            interleave, 0, size, channel=channel, together=together, short=short
-        ).take(count)
+        tiled = TiledWalk(interleave, 0, size, tiling, channel=channel).take(count)
         plain = Walk(interleave, 0, size).take(count)
         assert sorted(tiled.tolist()) == sorted(plain.tolist()) == list(range(count))
+
+
+def test_a_longer_row_is_read_in_other_pieces() -> None:
+    """Two rows side by side: their first pieces lie a row apart, whatever the kernel's row is."""
+    interleave = Interleave(channels=1, chunk_bytes=256, access_bytes=32)
+    for row_bytes, apart in ((1024, 32), (4096, 128), (0, 256)):
+        tiling = Tiling(together=2, row_bytes=row_bytes)
+        bursts = TiledWalk(interleave, 0, 4 * 8192, tiling, channel=0).take(8)
+        assert (bursts[4] - bursts[0], bursts[3] - bursts[0]) == (apart, 3)

@@ -142,6 +142,7 @@ def build_gemm(
         size_bytes=op.weight.size_bytes,
         traffic=op.weight.traffic,
         tiled=True,
+        row_bytes=op.weight_format.bytes_of(op.k),
     )
     main = Kernel(
         name=f"gemm_{tile_n}x{tile_m}_split{split}x{pipeline.ctas_per_sm}",

@@ -105,6 +105,7 @@ def build_grouped(
         tiled=True,
         short=k_bytes < _STAGE_ROW_BYTES or kernels.short_rows,
         layout=active_experts(op),
+        row_bytes=op.weight_format.bytes_of(op.k),
     )
     return Kernel(
         name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",
