@@ -30,6 +30,15 @@ def data_dirs(kind: DataKind, *, package: Path = _PACKAGE) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(place.resolve() for place in places if place.is_dir()))
 
 
+def cache_home() -> Path:
+    """Return where things that can be made anew are kept: $TOKENSTALL_CACHE, else the user's."""
+    own = os.environ.get("TOKENSTALL_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tokenstall"
+
+
 def chip_dirs() -> tuple[Path, ...]:
     """Return the folders that hold hardware specs."""
     return data_dirs("hardware_specs")

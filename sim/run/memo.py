@@ -6,7 +6,6 @@ cannot be opened or written is left alone: results never depend on it.
 """
 
 import hashlib
-import os
 import pickle
 import sqlite3
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
-from sim.resources import chip_dirs
+from sim.resources import cache_home, chip_dirs
 
 _TABLE = "CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
 _CODE = ("units.py", "kernel", "measure", "hardware", "model", "run")
@@ -29,13 +28,8 @@ Entry = tuple[bytes, bytes]
 
 
 def default_path() -> Path:
-    """Return where the memo lives: $TOKENSTALL_CACHE, else the user's cache folder."""
-    base = os.environ.get("TOKENSTALL_CACHE")
-    if base:
-        return Path(base) / "memo.sqlite"
-    cache_home = os.environ.get("XDG_CACHE_HOME")
-    home = Path(cache_home) if cache_home else Path.home() / ".cache"
-    return home / "tokenstall" / "memo.sqlite"
+    """Return where the memo lives."""
+    return cache_home() / "memo.sqlite"
 
 
 @cache

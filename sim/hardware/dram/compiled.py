@@ -5,12 +5,18 @@ compiled on int64 arrays with the same results.
 """
 
 import contextlib
+import hashlib
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from sim.resources import cache_home
+
 PLAIN_VARIABLE: Final = "TOKENSTALL_PLAIN"
+_SOURCES: Final = Path(__file__).parent
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -44,6 +50,28 @@ def inlined(function: _Function) -> _Function:
 
 
 def compile_function(function: _Function) -> _Function:
-    """Return `function` compiled at its first call."""
-    compiled: _Function = numba.njit(_nrt=False, error_model="numpy")(function)
+    """Return `function` compiled at its first call, or as an earlier process has compiled it."""
+    njit = partial(numba.njit, _nrt=False, error_model="numpy")
+    before = numba.config.CACHE_DIR
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        numba.config.CACHE_DIR = str(folder)
+        compiled: _Function = njit(cache=True)(function)
+    except (OSError, RuntimeError):  # nowhere to keep it: numba says so with a RuntimeError
+        compiled = njit(function)
+    finally:
+        numba.config.CACHE_DIR = before
     return compiled
+
+
+def cache_folder(sources: Path = _SOURCES) -> Path:
+    """Return where compiled code is kept: a folder for this source of the channel and no other.
+
+    numba looks for changes in the file of a compiled function alone, not in those of what it calls.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(sources.glob("*.py")):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return cache_home() / "numba" / digest.hexdigest()[:16]
