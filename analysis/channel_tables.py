@@ -16,14 +16,14 @@ from typing import Final
 import click
 import numpy as np
 
-from sim.hardware.channel_check import ChannelCheck, channel_checks
+from sim.hardware.channel_check import channel_checks, efficiencies
 from sim.hardware.dram.channel import simulate
 from sim.hardware.dram.devices import nearest_device
 from sim.hardware.dram.efficiency import COLUMNS, Access
 from sim.hardware.dram.gpu_like import gpu_controller, gpu_map
 from sim.hardware.dram.patterns import Pattern, make_stream
 from sim.hardware.dram.timing import load_dram
-from sim.hardware.spec import available_chips, load_chip
+from sim.hardware.spec import ChipSpec, available_chips, load_chip
 from sim.resources import chip_dirs
 
 GRANULES: Final = (32, 64, 128, 256, 512, 1024, 4096)
@@ -100,15 +100,18 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     temporary.replace(path)
 
 
-def check_text(checks: Sequence[ChannelCheck]) -> str:
-    """Return a line a chip: measured efficiency, the table's, and the residual that is kept."""
-    lines = [f"{'chip':<30}{'device':<13}{'what':<6}{'spec':>7}{'table':>7}{'error':>8}  use"]
-    for check in checks:
-        use = "table" if check.explained else f"residual {check.residual:.3f}"
-        lines.append(
-            f"{check.chip:<30}{check.device:<13}{check.what:<6}{check.stated:7.3f}"
-            f"{check.table:7.3f}{100 * (check.table / check.stated - 1):+7.1f}%  {use}"
-        )
+def check_text(chips: Sequence[ChipSpec]) -> str:
+    """Return a line a chip and use: what its spec states, what the table gives, and what is used."""
+    lines = [f"{'chip':<30}{'device':<13}{'what':<6}{'spec':>7}{'table':>7}{'error':>8}{'used':>7}"]
+    for chip in chips:
+        used = efficiencies(chip)
+        for check in channel_checks(chip):
+            value = float(getattr(used, check.what))
+            residual = "" if value != check.stated else f"  residual {check.residual:.3f}"
+            lines.append(
+                f"{check.chip:<30}{check.device:<13}{check.what:<6}{check.stated:7.3f}{check.table:7.3f}"
+                f"{100 * (check.table / check.stated - 1):+7.1f}%{value:7.3f}{residual}"
+            )
     return "\n".join(lines)
 
 
@@ -128,7 +131,7 @@ def main(out: Path, jobs: int, check: bool) -> None:
         write_table(rows, out)
         click.echo(f"{len(rows)} points of {len(names)} devices in {out}")
     chips = [load_chip(name, chip_dirs()) for name in available_chips(chip_dirs())]
-    click.echo(check_text([c for chip in chips for c in channel_checks(chip)]))
+    click.echo(check_text(chips))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from analysis.validate.case import BENCHMARK_ENGINE
+from analysis.validate.case import BENCHMARK_ENGINE, activation
 from analysis.validate.rows.gemm import gemm
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import L2State
@@ -67,7 +67,7 @@ def _print_row(name: str, rows: list[tuple[float, int]]) -> None:
 
 def _symmetry(spec: ChipSpec) -> None:
     device = Device(gpu=Gpu(spec=spec), engine=BENCHMARK_ENGINE, memo=Memo(None))
-    (kernel,) = device.tune(gemm((16, 4096, 4096), BF16))
+    (kernel,) = device.tune(gemm((16, 4096, 4096), BF16, activation("x", 16 * 4096 * 2)))
     for symmetry in (True, False):
         start = time.perf_counter()
         run = Gpu(spec=spec, symmetry=symmetry).run(kernel)

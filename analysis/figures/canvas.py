@@ -141,6 +141,8 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> float:
     out by hand, as matplotlib's own legend takes longer than all the bars of a figure.
     """
     height = figure.get_figheight()
+    if not handles:
+        return HEADING_IN
     labels = [str(handle.get_label()) for handle in handles]
     columns = legend_columns(labels)
     wide = [max(map(label_in, labels[column::columns])) for column in range(columns)]

@@ -76,11 +76,15 @@ def stated_efficiencies(spec: ChipSpec) -> Efficiencies:
 def efficiencies(spec: ChipSpec) -> Efficiencies:
     """Return the efficiencies that the device uses: the table's where it explains the spec's.
 
-    A copy is never better than a read: where mixing table and spec would say so, both stay stated.
+    If not even long reads are explained, something outside the channels limits them, and the table
+    is right about the rest by chance: then all stay stated. So do read and copy where mixing table
+    and spec would make a copy better than a read.
     """
     stated = stated_efficiencies(spec)
     found = {check.what: _exact(check.table) for check in channel_checks(spec) if check.explained}
-    if found.get("copy", stated.copy) > found.get("read", stated.read):
+    if "read" not in found:
+        return stated
+    if found.get("copy", stated.copy) > found["read"]:
         found = {what: value for what, value in found.items() if what not in ("read", "copy")}
     return Efficiencies(
         read=found.get("read", stated.read),

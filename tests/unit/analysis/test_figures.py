@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -218,3 +219,15 @@ def test_up_to_three_contexts_are_shown_from_the_smallest_to_the_largest_that_fi
 
 def test_a_bar_without_parts_means_that_the_point_does_not_fit() -> None:
     assert not any(Bar(parts={}, above="").parts.values())
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.name)
+def test_steps_that_need_nothing_from_hbm_are_drawn(drawing: Drawing) -> None:
+    """What L2 holds from the step before: no bytes, no division by them, and not a misfit."""
+    run = result((DENSE,), (1, 8), (1024,))
+    idle = tuple(replace(point, traffic=(), mbu=0.0) for point in run.points)
+    run = replace(run, points=idle)
+    assert drawing.draw(run) is not None
+    assert drawing.caption(run).endswith(".")
+    if drawing.name == "bytes_per_token":
+        assert "nothing at batch 1 (all is in L2)" in drawing.caption(run)

@@ -30,11 +30,10 @@ def test_every_chip_uses_the_table_where_it_explains_the_spec(name: str) -> None
     spec = chip(name)
     used, stated = efficiencies(spec), stated_efficiencies(spec)
     table = {check.what: check for check in channel_checks(spec)}
-    guarded = name == "mi250x"  # its stated read, .834, is below the table's copy, .839
+    if table and not table["read"].explained:
+        assert used == stated
+        return
     for what in ("read", "copy", "tile", "short"):
-        if guarded and what in ("read", "copy"):
-            assert getattr(used, what) == getattr(stated, what)
-            continue
         value = getattr(used, what)
         if what in table and abs(table[what].table / float(getattr(stated, what)) - 1) <= TOLERANCE:
             assert float(value) == pytest.approx(table[what].table, abs=0.00051)
@@ -68,17 +67,29 @@ def test_h100_is_explained_and_its_short_rows_are_not() -> None:
 
 
 def test_a_number_just_outside_the_tolerance_stays() -> None:
-    """The table says .957 of reads: .921 is explained by it, .919 is not."""
-    inside = chip(read_efficiency=Fraction(921, 1000))
-    outside = chip(read_efficiency=Fraction(919, 1000), copy_efficiency=Fraction(80, 100))
-    assert efficiencies(inside).read == Fraction(957, 1000)
-    assert efficiencies(outside).read == Fraction(919, 1000)
+    """The table says .876 of copies: .843 is explained by it, .842 is not."""
+    inside = chip(copy_efficiency=Fraction(843, 1000))
+    outside = chip(copy_efficiency=Fraction(842, 1000))
+    assert efficiencies(inside).copy == Fraction(876, 1000)
+    assert efficiencies(outside).copy == Fraction(842, 1000)
+    assert efficiencies(outside).read == Fraction(957, 1000)
+
+
+def test_a_chip_whose_reads_are_not_explained_keeps_all_it_states() -> None:
+    """A100 80 GB reads at .858 where its channels could do .942; the table's tiles are near."""
+    a100 = chip("a100-sxm-80gb")
+    explained = {check.what: check.explained for check in channel_checks(a100)}
+    assert (explained["read"], explained["tile"]) == (False, True)
+    assert efficiencies(a100) == stated_efficiencies(a100)
 
 
 def test_copies_never_pass_reads() -> None:
-    """A read of .85 stays, and with it a copy of .85, though the table would make that .876."""
-    odd = chip(read_efficiency=Fraction(85, 100), copy_efficiency=Fraction(85, 100))
-    assert (efficiencies(odd).read, efficiencies(odd).copy) == (Fraction(85, 100),) * 2
+    """A copy of .96 is stated of a chip whose reads the table sees at .957."""
+    odd = chip(read_efficiency=Fraction(97, 100), copy_efficiency=Fraction(96, 100))
+    assert (efficiencies(odd).read, efficiencies(odd).copy) == (
+        odd.read_efficiency,
+        odd.copy_efficiency,
+    )
 
 
 @pytest.mark.parametrize("memory", ["HBM", "GDDR7", "HBM9"])
