@@ -101,7 +101,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 
 
 def check_text(chips: Sequence[ChipSpec]) -> str:
-    """Return a line a chip and use: what its spec states, what the table gives, and what is used."""
+    """Return a line a chip and use: what its spec states, what the table gives, what is used."""
     lines = [f"{'chip':<30}{'device':<13}{'what':<6}{'spec':>7}{'table':>7}{'error':>8}{'used':>7}"]
     for chip in chips:
         used = efficiencies(chip)
