@@ -161,7 +161,7 @@ class KernelCase:
         return replace(kernel, setup_round_trips=0) if ready else kernel
 
     def _first_l2(self, chip: ChipSpec) -> L2State:
-        """Return what was there before: dirty and warm tensors, then the first activations.
+        """Return what the replay before left: what it wrote, dirty and warm tensors, its inputs.
 
         A flush leaves nothing else.
         """
@@ -173,7 +173,11 @@ class KernelCase:
         warm = [(t, t.size_bytes, 0) for t in self.warm if t not in self.dirty]
         first = warm_activations(self.operators[0], l2_bytes)
         found = [(touched[e.name], e.resident_bytes, 0) for e in first]
-        return _fitted((*dirty, *warm, *found), l2_bytes)
+        named = {t.name for t, _, _ in (*dirty, *warm, *found)}
+        made = (t for op in self.operators for t in op.writes())
+        left = {t.name: t for t in made if t.name not in named and t.traffic is Traffic.ACTIVATIONS}
+        written = [(t, t.size_bytes, t.size_bytes) for t in left.values()]
+        return _fitted((*written, *dirty, *warm, *found), l2_bytes)
 
     def roofline(self, chip: ChipSpec) -> float:
         """Return the roofline time in us: every operator reads and writes its tensors once."""
