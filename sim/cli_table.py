@@ -24,6 +24,9 @@ def result_text(result: Result) -> str:
     causes = cause_table(result)
     if causes:
         lines += ["", *causes]
+    dram = dram_table(result)
+    if dram:
+        lines += ["", *dram]
     camping = camping_sentence(result)
     if camping:
         lines += ["", *wrapped(camping)]
@@ -59,17 +62,34 @@ def cause_table(result: Result) -> list[str]:
     points = _telling_points(result)[:MAX_COLUMNS]
     if not points:
         return []
-    shares = [tenths(point.ledger_ps) for point in points]
-    rows = [("% of the step", *(cut(point.contestant) for point in points))]
-    rows += [
-        (cause, *(f"{share[cause] / 10:.1f}" for share in shares))
-        for cause in points[0].ledger_ps
-        if any(share[cause] for share in shares)
-    ]
-    rows.append(("sum", *(f"{sum(share.values()) / 10:.1f}" for share in shares)))
+    rows = _shares("% of the step", points, [point.ledger_ps for point in points])
     rows.append(("step", *(format_time(point.step_ps) for point in points)))
     where = f"Where the time goes at batch {points[0].batch}, context {points[0].context}:"
     return [where, "", *aligned(rows, left={0})]
+
+
+def dram_table(result: Result) -> list[str]:
+    """Return where the time of the HBM channels goes, at the same point; empty if not looked at."""
+    points = _telling_points(result)[:MAX_COLUMNS]
+    if not points or not all(point.dram_ps for point in points):
+        return []
+    rows = _shares("% of the channels' time", points, [point.dram_ps for point in points])
+    return ["What HBM does while kernels run:", "", *aligned(rows, left={0})]
+
+
+def _shares(
+    head: str, points: Sequence[PointResult], ledgers: Sequence[dict[str, int]]
+) -> list[tuple[str, ...]]:
+    """Return rows of per cents by cause, a column a point, each adding up to 100.0."""
+    shares = [tenths(ledger) for ledger in ledgers]
+    rows: list[tuple[str, ...]] = [(head, *(cut(point.contestant) for point in points))]
+    rows += [
+        (cause, *(f"{share.get(cause, 0) / 10:.1f}" for share in shares))
+        for cause in dict.fromkeys(cause for ledger in ledgers for cause in ledger)
+        if any(share.get(cause) for share in shares)
+    ]
+    rows.append(("sum", *(f"{sum(share.values()) / 10:.1f}" for share in shares)))
+    return rows
 
 
 def camping_sentence(result: Result) -> str:

@@ -143,6 +143,7 @@ def _result(
         channel_imbalance=step.channel_imbalance(),
         bound=max(ledger, key=lambda cause: ledger[cause]),
         ledger_ps=ledger,
+        dram_ps=step.dram_ps(),
         traffic=step.traffic(),
         operators=step.rows(),
     )

@@ -1,6 +1,6 @@
 """What a run produces: frozen records, no behaviour beyond sums, written by `sim.run.write`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 2
 
@@ -63,7 +63,9 @@ class PointResult:
     not fit has `memory.fits == False`, `step_ps == 0` and empty ledgers. `mbu` is HBM bytes over
     (peak bandwidth x step); `mfu` is useful FLOP over (peak FLOP rate of the weights' compute
     format x step). `channel_imbalance` is the bytes read from the busiest HBM channel, kernel by
-    kernel, over the mean of all channels: 1 if no channel camps.
+    kernel, over the mean of all channels: 1 if no channel camps. `dram_ps` are pseudo-channel
+    picoseconds of the step's kernels by DRAM cause, where channels are simulated by bank, else
+    empty.
     """
 
     contestant: str
@@ -81,6 +83,7 @@ class PointResult:
     ledger_ps: dict[str, int]
     traffic: tuple[TrafficRow, ...]
     operators: tuple[OperatorRow, ...]
+    dram_ps: dict[str, int] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:

@@ -28,7 +28,8 @@ TrafficKey = tuple[str, str, str]
 class OperatorSum:
     """What the kernels of one operator sum to; `sm_ps` are SM-picoseconds by cause.
 
-    `busiest_bytes` is what HBM would have read had each channel read as much as the busiest.
+    `busiest_bytes` is what HBM would have read had each channel read as much as the busiest;
+    `dram_ps` are pseudo-channel picoseconds by DRAM cause, of channels simulated by bank.
     """
 
     part: str
@@ -38,6 +39,7 @@ class OperatorSum:
     flop: int = 0
     busiest_bytes: int = 0
     sm_ps: Counter[str] = field(default_factory=Counter)
+    dram_ps: Counter[str] = field(default_factory=Counter)
     traffic: Counter[TrafficKey] = field(default_factory=Counter)
 
     def add(self, other: "OperatorSum", times: int = 1) -> None:
@@ -49,6 +51,7 @@ class OperatorSum:
         for mine, theirs in (
             (self.kernels, other.kernels),
             (self.sm_ps, other.sm_ps),
+            (self.dram_ps, other.dram_ps),
             (self.traffic, other.traffic),
         ):
             for key, value in theirs.items():
@@ -89,6 +92,13 @@ class StepRun:
         total["launch"] += self.launch_ps * self.sm_count
         total["host"] += self.host_ps * self.sm_count
         return share_out(total, self.sm_count, self.time_ps)
+
+    def dram_ps(self) -> dict[str, int]:
+        """Return pseudo-channel picoseconds of all kernels by DRAM cause; empty if not seen."""
+        total: Counter[str] = Counter()
+        for op in self.operators.values():
+            total.update(op.dram_ps)
+        return dict(sorted(total.items()))
 
     def traffic(self) -> tuple[TrafficRow, ...]:
         """Return the step's bytes by class, level and direction."""
@@ -270,6 +280,7 @@ def summed(kernel: Kernel, run: KernelRun) -> OperatorSum:
         flop=kernel.flop,
         busiest_bytes=run.busiest_bytes,
         sm_ps=Counter(run.sm_ps),
+        dram_ps=Counter(run.dram_ps or {}),
         traffic=traffic,
     )
 

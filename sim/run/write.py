@@ -52,6 +52,10 @@ def write_result(result: Result, out_dir: Path) -> list[Path]:
         "operators.csv": csv_text(OPERATOR_COLUMNS, _operator_rows(result.points)),
         "result.json": _json(result),
     }
+    dram_causes = sorted({cause for point in result.points for cause in point.dram_ps})
+    if dram_causes:
+        columns = ("contestant", "batch", "context", *(f"{cause}_ps" for cause in dram_causes))
+        texts["dram.csv"] = csv_text(columns, _dram_rows(result.points, dram_causes))
     return [write_whole(out_dir / name, text.encode()) for name, text in texts.items()]
 
 
@@ -169,6 +173,13 @@ def _ledger_rows(points: Iterable[PointResult]) -> Iterable[tuple[Cell, ...]]:
         if p.fits:
             causes = (p.ledger_ps.get(cause, 0) for cause in CAUSES)
             yield (p.contestant, p.batch, p.context, p.step_ps, *causes)
+
+
+def _dram_rows(points: Iterable[PointResult], causes: list[str]) -> Iterable[tuple[Cell, ...]]:
+    for p in points:
+        if p.fits:
+            sizes = (p.dram_ps.get(cause, 0) for cause in causes)
+            yield (p.contestant, p.batch, p.context, *sizes)
 
 
 def _traffic_rows(points: Iterable[PointResult]) -> Iterable[tuple[Cell, ...]]:

@@ -7,6 +7,7 @@ from sim.cli_table import (
     aligned,
     camping_sentence,
     cause_table,
+    dram_table,
     in_columns,
     point_table,
     result_text,
@@ -203,3 +204,19 @@ def test_uneven_channels_are_told_where_they_are_worst() -> None:
         "(dense, batch 8, context 512)."
     )
     assert camping_sentence(result(points[0])) == ""
+
+
+def test_what_banks_do_is_shown_where_it_was_simulated() -> None:
+    """A column a contestant, a cause a line, each column 100; nothing of channels with a rate."""
+    assert dram_table(result(point())) == []
+    looked_at = [
+        point(contestant="a", dram_ps={"data": 3, "idle": 1}),
+        point(contestant="b", dram_ps={"data": 1, "faw": 1}),
+    ]
+    assert dram_table(result(*looked_at))[2:] == [
+        "% of the channels' time      a      b",
+        "data                      75.0   50.0",
+        "idle                      25.0    0.0",
+        "faw                        0.0   50.0",
+        "sum                      100.0  100.0",
+    ]

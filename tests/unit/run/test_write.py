@@ -173,3 +173,17 @@ def test_all_problems_of_a_damaged_result_are_told_at_once(small: Result, tmp_pa
         ("chip.colour", "is not a key of a result"),
         ("points[1].ledger_ps.host", "expected an integer"),
     ]
+
+
+def test_causes_of_banks_are_a_table_of_their_own(small: Result, tmp_path: Path) -> None:
+    """Only where some point has them; what a point lacks is 0, and reading gives them back."""
+    write_result(small, tmp_path)
+    assert not (tmp_path / "dram.csv").exists()
+    first, *others = small.points
+    looked = replace(first, dram_ps={"idle": 5, "data": 7})
+    banked = replace(small, points=(looked, *others))
+    write_result(banked, tmp_path)
+    head, row, *_ = (tmp_path / "dram.csv").read_text().splitlines()
+    assert head == "contestant,batch,context,data_ps,idle_ps"
+    assert row == f"{first.contestant},{first.batch},{first.context},7,5"
+    assert read_result(tmp_path / "result.json") == banked
