@@ -68,10 +68,13 @@ def compile_function(function: _Function) -> _Function:
 def cache_folder(sources: Path = _SOURCES) -> Path:
     """Return where compiled code is kept: a folder for this source of the channel and no other.
 
-    numba looks for changes in the file of a compiled function alone, not in those of what it calls.
+    It lies where $NUMBA_CACHE_DIR says, else in the user's cache. numba looks for changes in the
+    file of a compiled function alone, not in those of what it calls.
     """
     digest = hashlib.sha256()
     for file in sorted(sources.glob("*.py")):
         digest.update(file.name.encode())
         digest.update(file.read_bytes())
-    return cache_home() / "numba" / digest.hexdigest()[:16]
+    own = os.environ.get("NUMBA_CACHE_DIR")
+    base = Path(own) if own else cache_home() / "numba"
+    return base / digest.hexdigest()[:16]

@@ -27,12 +27,15 @@ def test_any_change_of_the_source_has_a_folder_of_its_own(tmp_path: Path) -> Non
 
 
 def test_it_lies_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the memo: $TOKENSTALL_CACHE, else $XDG_CACHE_HOME/tokenstall."""
+    """Beside the memo, unless numba has a place of its own."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("TOKENSTALL_CACHE", str(tmp_path / "own"))
     assert cache_folder().parent == tmp_path / "own" / "numba"
     monkeypatch.delenv("TOKENSTALL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder().parent == tmp_path / "tokenstall" / "numba"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "jit"))
+    assert cache_folder().parent == tmp_path / "jit"
 
 
 @needs_numba

@@ -211,6 +211,16 @@ def test_hits_camp_on_the_slice_in_front_of_their_channel() -> None:
     assert uneven - even == 3000
 
 
+def test_stores_camp_on_their_slice_as_well() -> None:
+    """4000 B stored behind one of four slices of L2 keep it busy 3000 ps longer."""
+    phase = Phase(stores=(store(4000),))
+    small = kernel([cta(phase, buffer_bytes=8192)], [segment("w", 4000)])
+    gpu = Gpu(spec=toy_chip(), granule_bytes=10**6)
+    camping = InterleavedMap(n_channels=4, chunk_bytes=4096)
+    even = gpu.run(small).time_ps
+    assert replace(gpu, address_map=camping).run(small).time_ps == even + 3000
+
+
 @pytest.mark.parametrize(
     ("generation", "bulk_copy"),
     [("ampere", False), ("ada", False), ("hopper", True), ("blackwell", True)],

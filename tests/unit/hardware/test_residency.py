@@ -4,7 +4,16 @@ import pytest
 
 from sim.errors import InvariantError
 from sim.hardware.l2_law import MILLION, HitLaw
-from sim.hardware.residency import EMPTY_L2, L2State, Residency, Resident, forget, received
+from sim.hardware.residency import (
+    EMPTY_L2,
+    L2Policy,
+    L2State,
+    Residency,
+    Resident,
+    Sweep,
+    forget,
+    received,
+)
 from sim.kernel.kernel import Segment
 from sim.kernel.operators import Tensor, Traffic
 from tests.unit.hardware.chips import load, segment
@@ -113,6 +122,30 @@ def test_a_state_in_place_that_left_is_fetched_and_written_back_whole() -> None:
         cache.write(0, 100, in_place=True)
     assert (missed, cache.written_back_bytes) == (2000, 2000)
     assert sizes(cache) == {"s": (1000, 1000)}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_dirty_lines_that_two_partitions_lost_were_written_back(in_place: bool) -> None:
+    """A buffer of .8 of L2 that both sides use: .632 are held, the rest left, and is made again."""
+    law = HitLaw(partitions=2)
+    sweep = Sweep(bytes=(800,), law=law)
+    cache = Residency(1000, (segment("s", 800),), (held("s", 800, 800),), sweep=sweep)
+    for _ in range(20):
+        if in_place:
+            cache.read(load(0), 40)
+        cache.write(0, 40, in_place=in_place)
+    lost = 800 * (MILLION - law.held(800, 1000).total) / MILLION
+    assert cache.written_back_bytes == pytest.approx(lost, rel=0.05)
+    assert sizes(cache) == {"s": (800, 800)}
+
+
+@pytest.mark.parametrize(("region", "missed"), [(1000, 0), (300, 600)])
+def test_a_pinned_tensor_has_the_room_of_its_region(region: int, missed: int) -> None:
+    """600 bytes pass again and again through a region: one that is too small keeps nothing."""
+    policy = L2Policy(pinned=frozenset({KV}), pinned_bytes=region)
+    state = (held("k", min(600, region), traffic=KV),)
+    cache = Residency(2000, (segment("k", 600, KV),), state, policy)
+    assert cache.read(load(0), 600) == missed
 
 
 def test_of_two_partitions_one_finds_half_near_and_the_rest_far() -> None:

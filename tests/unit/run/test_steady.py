@@ -116,6 +116,18 @@ def test_what_was_left_never_overfills_l2(clean: int, dirty: int, l2_bytes: int)
     assert sum(entry.dirty_bytes for entry in found) == sum(e.dirty_bytes for e in state)
 
 
+def test_what_a_step_has_used_is_not_found_anew() -> None:
+    """A second kernel that reads the same weights finds what the first one left, no more."""
+    rhythm = Rhythm(
+        bytes=rhythm_of([LAYER], device(10**7)).bytes, policy=L2Policy(), l2_bytes=10**7
+    )
+    [kernel] = device(10**7).tune(LAYER[0])
+    used: dict[str, int] = {}
+    first = rhythm.found((), kernel, used)
+    assert [entry.since_bytes for entry in first] == [rhythm.distance(Traffic.WEIGHTS)]
+    assert rhythm.found((), kernel, used) == ()
+
+
 def test_the_steady_step_is_another_question_for_the_memo() -> None:
     """One memo, two answers."""
     memo = Memo(None)

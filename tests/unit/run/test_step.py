@@ -253,3 +253,15 @@ def test_added_sums_keep_their_busiest_bytes() -> None:
     total = OperatorSum(part="p", busiest_bytes=5)
     total.add(OperatorSum(part="p", busiest_bytes=7), times=3)
     assert total.busiest_bytes == 26
+
+
+def test_dram_causes_add_up_over_kernels_and_layers() -> None:
+    """Twice one operator and once another, cause by cause; empty where nobody looked."""
+    one = OperatorSum(part="mlp", dram_ps=Counter({"data": 3, "idle": 1}))
+    total = OperatorSum(part="mlp")
+    total.add(one, 2)
+    total.add(OperatorSum(part="mlp", dram_ps=Counter({"faw": 5})))
+    assert total.dram_ps == {"data": 6, "idle": 2, "faw": 5}
+    step = StepRun(operators={"a": one, "b": total}, sm_count=1, launch_ps=0, host_ps=0)
+    assert step.dram_ps() == {"data": 9, "faw": 5, "idle": 3}
+    assert run_step(graph(LAYER), device()).dram_ps() == {}

@@ -1,142 +1,132 @@
-"""`sim.hardware.dram.checker`: each rule alone, kept to the edge and broken by one."""
+"""The checker by itself: each rule is silent at its distance and objects one edge before."""
 
 from dataclasses import replace
 
 import pytest
 
 from sim.hardware.dram.channel import Command
-from sim.hardware.dram.checker import Checker, check_log
+from sim.hardware.dram.checker import check_log
 from sim.hardware.dram.timing import DramSpec, load_dram
 
-HBM2, HBM3, DDR5 = load_dram("hbm2-2000"), load_dram("hbm3-6400"), load_dram("ddr5-4800")
-# Banks of HBM2 by place: the first, its neighbour, one of another group, of another pseudo-channel.
-FIRST, NEIGHBOUR, OTHER_GROUP, OTHER_PC = 0, 1, 4, 16
+_HBM2 = load_dram("dramsim3-hbm2")
+# An invented table, ps at 1 ns a clock, in which no rule hides behind another one.
+_TIMES = {
+    "burst": 2,
+    "cl": 14,
+    "cwl": 4,
+    "rcd_rd": 13,
+    "rcd_wr": 9,
+    "rp": 14,
+    "ras": 34,
+    "rc": 51,
+    "wr": 16,
+    "rtp": 5,
+    "ccd_s": 3,
+    "ccd_l": 5,
+    "ccd_r": 4,
+    "ccd_l_wr": 6,
+    "rrd_s": 4,
+    "rrd_l": 7,
+    "faw": 30,
+    "wtr_s": 6,
+    "wtr_l": 8,
+    "rtw": 15,
+    "rfc": 260,
+    "rfc_pb": 80,
+    "rrefd": 20,
+}
+SPEC = replace(
+    _HBM2,
+    organisation=replace(_HBM2.organisation, stack_ids=2),
+    timing=replace(_HBM2.timing, **{name: 1000 * clocks for name, clocks in _TIMES.items()}),
+)
 
-Log = tuple[tuple[int, str, int], ...]
-
-
-def commands(log: Log) -> list[Command]:
-    """Return commands of (edge, name, bank), all of row 0."""
-    return [Command(edge=edge, name=name, bank=bank, row=0) for edge, name, bank in log]
-
-
-def rules(log: Log, spec: DramSpec = HBM2) -> set[str]:
-    return {violation.rule for violation in check_log(spec, commands(log))}
-
-
-def edges(name: str, spec: DramSpec = HBM2) -> int:
-    """Return a time of the table in edges."""
-    return Checker(spec).t[name]
-
-
-def length(name: str, spec: DramSpec = HBM2) -> int:
-    """Return how many edges a command takes on its bus."""
-    bus = spec.bus
-    return {"A": bus.act, "P": bus.pre}.get(name[0], bus.column if name[0] in "RW" else bus.pre)
-
-
-WRITE = edges("cwl") + edges("burst")
-FAR = 200
-
-PAIRS: tuple[tuple[str, Log, str, int, int], ...] = (
-    ("tRCD", ((0, "ACT", FIRST),), "RD", FIRST, edges("rcd_rd")),
-    ("tRCD", ((0, "ACT", FIRST),), "WR", FIRST, edges("rcd_wr")),
-    ("tRAS", ((0, "ACT", FIRST),), "PRE", FIRST, edges("ras")),
-    ("tRP", ((0, "ACT", FIRST), (FAR, "PRE", FIRST)), "ACT", FIRST, edges("rp")),
-    ("tRTP", ((0, "ACT", FIRST), (FAR, "RD", FIRST)), "PRE", FIRST, edges("rtp")),
-    ("tWR", ((0, "ACT", FIRST), (FAR, "WR", FIRST)), "PRE", FIRST, WRITE + edges("wr")),
-    ("tRRD", ((0, "ACT", FIRST),), "ACT", NEIGHBOUR, edges("rrd_l")),
-    ("tRRD", ((0, "ACT", FIRST),), "ACT", OTHER_GROUP, edges("rrd_s")),
-    ("tCCD_L", ((0, "ACT", FIRST), (FAR, "RD", FIRST)), "RD", FIRST, edges("ccd_l")),
-    ("tCCD_L", ((0, "ACT", FIRST), (FAR, "WR", FIRST)), "WR", FIRST, edges("ccd_l_wr")),
-    (
-        "tCCD_S",
-        ((0, "ACT", FIRST), (9, "ACT", OTHER_GROUP), (FAR, "RD", FIRST)),
-        "RD", OTHER_GROUP, edges("ccd_s"),
-    ),
-    ("tWTR", ((0, "ACT", FIRST), (FAR, "WR", FIRST)), "RD", FIRST, WRITE + edges("wtr_l")),
-    (
-        "tWTR",
-        ((0, "ACT", FIRST), (9, "ACT", OTHER_GROUP), (FAR, "WR", FIRST)),
-        "RD", OTHER_GROUP, WRITE + edges("wtr_s"),
-    ),
-    ("tRTW", ((0, "ACT", FIRST), (FAR, "RD", FIRST)), "WR", FIRST, edges("rtw")),
-    ("rfc", ((0, "REFab", FIRST),), "ACT", FIRST, edges("rfc")),
-    ("rfc_pb", ((0, "REFpb", FIRST),), "ACT", FIRST, edges("rfc_pb")),
-    ("tRREFD", ((0, "REFpb", FIRST),), "ACT", NEIGHBOUR, edges("rrefd")),
-    ("refresh spacing", ((0, "REFab", FIRST),), "REFab", FIRST, edges("rfc")),
-    ("refresh spacing", ((0, "REFpb", FIRST),), "REFpb", NEIGHBOUR, edges("rrefd")),
-    ("tRP to refresh", ((0, "ACT", FIRST), (FAR, "PRE", FIRST)), "REFab", FIRST, edges("rp")),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("rule", "log", "name", "bank", "least"), PAIRS)
-def test_a_pair_may_be_as_close_as_the_table_says_and_no_closer(
-    rule: str, log: Log, name: str, bank: int, least: int
-) -> None:
-    """Distances run from the end of one command to the end of the next."""
-    edge, before, _ = log[-1]
-    earliest = edge + least + length(before) - length(name)
-    assert rules((*log, (earliest, name, bank))) == set()
-    assert rule in rules((*log, (earliest - 1, name, bank)))
+Step = tuple[int, str, int]  # edge, command, bank; four banks a group, 16 a stack id
+OPEN = [(0, "ACT", 0), (7, "ACT", 1), (14, "ACT", 4), (21, "ACT", 16)]
+FOUR = [(0, "ACT", 0), (7, "ACT", 4), (14, "ACT", 8), (21, "ACT", 12)]
+GATES: dict[str, tuple[str, list[Step], Step]] = {
+    "tRCD of a read": ("tRCD", [(0, "ACT", 0)], (13, "RD", 0)),
+    "tRCD of a write": ("tRCD", [(0, "ACT", 0)], (9, "WR", 0)),
+    "tRAS": ("tRAS", [(0, "ACT", 0)], (34, "PRE", 0)),
+    "tRAS of all": ("tRAS", [(0, "ACT", 0)], (34, "PREab", 8)),
+    "tRTP": ("tRTP", [(0, "ACT", 0), (40, "RD", 0)], (45, "PRE", 0)),
+    "tWR after the data": ("tWR", [(0, "ACT", 0), (40, "WR", 0)], (40 + 4 + 2 + 16, "PRE", 0)),
+    "tRP": ("tRP", [(0, "ACT", 0), (40, "PRE", 0)], (54, "ACT", 0)),
+    "tRP after RDA": ("tRP", [(0, "ACT", 0), (40, "RDA", 0)], (40 + 5 + 14, "ACT", 0)),
+    "tRC": ("tRC", [(0, "ACT", 0), (34, "PRE", 0)], (51, "ACT", 0)),
+    "tRRD_S": ("tRRD", [(0, "ACT", 0)], (4, "ACT", 4)),
+    "tRRD_L": ("tRRD", [(0, "ACT", 0)], (7, "ACT", 1)),
+    "tFAW": ("tFAW", FOUR, (30, "ACT", 1)),
+    "tCCD_S": ("tCCD_S", [*OPEN, (40, "RD", 0)], (43, "RD", 4)),
+    "tCCD_L": ("tCCD_L", [*OPEN, (40, "RD", 0)], (45, "RD", 1)),
+    "tCCD_L of writes": ("tCCD_L", [*OPEN, (40, "WR", 0)], (46, "WR", 1)),
+    "tCCD_R": ("tCCD_R", [*OPEN, (40, "RD", 0)], (44, "RD", 16)),
+    "tWTR_S after the data": ("tWTR", [*OPEN, (40, "WR", 0)], (40 + 4 + 2 + 6, "RD", 4)),
+    "tWTR_L after the data": ("tWTR", [*OPEN, (40, "WR", 0)], (40 + 4 + 2 + 8, "RD", 1)),
+    "tRTW": ("tRTW", [*OPEN, (40, "RD", 0)], (55, "WR", 1)),
+    "tRFC": ("rfc", [(0, "REFab", 0)], (260, "ACT", 9)),
+    "tRFC of a bank": ("rfc_pb", [(0, "REFpb", 0)], (80, "ACT", 0)),
+    "tRREFD to another bank": ("tRREFD", [(0, "REFpb", 0)], (20, "ACT", 4)),
+    "tRREFD to a refresh": ("refresh spacing", [(0, "REFpb", 0)], (20, "REFpb", 4)),
+    "tRFC to a refresh": ("refresh spacing", [(0, "REFab", 0)], (260, "REFab", 0)),
+    "tRP to a refresh": ("tRP to refresh", [(0, "ACT", 0), (40, "PRE", 0)], (54, "REFpb", 0)),
+    "tRC to a refresh": ("tRC to refresh", [(0, "ACT", 0), (34, "PRE", 0)], (51, "REFab", 0)),
+}
 
 
-def test_a_row_cycle_is_kept_even_if_precharge_and_activation_are() -> None:
-    """tRC alone, where it is longer than tRAS and tRP together."""
-    timing = replace(HBM2.timing, rc=HBM2.timing.rc + 10 * HBM2.organisation.clock_ps)
-    spec = replace(HBM2, timing=timing)
-    log: Log = ((0, "ACT", FIRST), (edges("ras") + 1, "PRE", FIRST))
-    earliest = edges("rc", spec)
-    assert rules((*log, (earliest, "ACT", FIRST)), spec) == set()
-    assert rules((*log, (earliest - 1, "ACT", FIRST)), spec) == {"tRC"}
+def broken(steps: list[Step], spec: DramSpec = SPEC) -> set[str]:
+    log = [Command(edge=edge, name=name, bank=bank, row=0) for edge, name, bank in steps]
+    return {violation.rule for violation in check_log(spec, log)}
 
 
-def test_two_bursts_never_share_the_data_bus() -> None:
-    """With no turnaround at all a write's data would come while a read's are on the bus."""
-    clock = HBM2.organisation.clock_ps
-    spec = replace(HBM2, timing=replace(HBM2.timing, rtw=clock))
-    log: Log = ((0, "ACT", FIRST), (FAR, "RD", FIRST))
-    together = FAR + edges("cl") - edges("cwl")
-    for apart in range(1 - edges("burst"), edges("burst")):
-        if together + apart > FAR:
-            assert rules((*log, (together + apart, "WR", FIRST)), spec) == {"data bus"}
-    assert rules((*log, (together + edges("burst"), "WR", FIRST)), spec) == set()
+@pytest.mark.parametrize("gate", GATES)
+def test_a_rule_is_silent_at_its_distance_and_objects_one_edge_before(gate: str) -> None:
+    rule, before, (edge, name, bank) = GATES[gate]
+    assert broken([*before, (edge, name, bank)]) == set()
+    assert broken([*before, (edge - 1, name, bank)]) == {rule}
 
 
-def test_a_bus_carries_one_command_at_a_time() -> None:
-    """HBM has a bus for rows and one for columns; DDR5 has one for both."""
-    log: Log = ((0, "ACT", FIRST), (FAR, "ACT", OTHER_PC))
-    taken = FAR + length("ACT")
-    assert rules((*log, (taken - 1, "PRE", FIRST))) == {"command bus"}
-    assert rules((*log, (taken, "PRE", FIRST))) == set()
-    assert rules((*log, (taken - 1, "RD", FIRST))) == set()
-    ddr5: Log = ((0, "ACT", FIRST), (FAR, "ACT", DDR5.organisation.banks_per_group))
-    taken = FAR + length("ACT", DDR5)
-    assert "command bus" in rules((*ddr5, (taken - 1, "RD", FIRST)), DDR5)
+@pytest.mark.parametrize(("second", "bank"), [("RD", 4), ("RD", 16)])
+def test_two_bursts_may_not_be_on_one_data_bus_at_once(second: str, bank: int) -> None:
+    long = replace(SPEC, timing=replace(SPEC.timing, burst=8000))
+    assert broken([*OPEN, (40, "RD", 0), (48, second, bank)], long) == set()
+    assert broken([*OPEN, (40, "RD", 0), (47, second, bank)], long) == {"data bus"}
+
+
+def test_a_bus_carries_one_command_at_a_time_and_two_buses_one_each() -> None:
+    assert broken([*OPEN, (60, "RD", 0), (60, "PRE", 1)]) == set()
+    assert "command bus" in broken([*OPEN, (60, "PRE", 0), (60, "PRE", 1)])
+    one = replace(SPEC, bus=replace(SPEC.bus, one_bus=True))
+    assert broken([*OPEN, (60, "RD", 0), (60, "PRE", 1)], one) == {"command bus"}
+
+
+def test_a_write_may_not_meet_the_data_of_a_read() -> None:
+    """Without any turnaround only the data bus keeps them apart: data come after CL and CWL."""
+    spec = replace(SPEC, timing=replace(SPEC.timing, rtw=1000))
+    together = 40 + 14 - 4
+    for apart in (-1, 0, 1):
+        assert broken([*OPEN, (40, "RD", 0), (together + apart, "WR", 1)], spec) == {"data bus"}
+    assert broken([*OPEN, (40, "RD", 0), (together + 2, "WR", 1)], spec) == set()
 
 
 def test_only_a_precharge_may_come_on_a_falling_edge() -> None:
-    """HBM3: half a clock after an activation's time is over."""
-    late = 2 * FAR + 1
-    log: Log = ((0, "ACT", FIRST),)
-    assert rules((*log, (late, "PRE", FIRST)), HBM3) == set()
-    assert rules((*log, (late, "RD", FIRST)), HBM3) == {"clock edge"}
+    """HBM3 has two edges a clock."""
+    hbm3 = load_dram("hbm3-6400")
+    assert broken([(0, "ACT", 0), (401, "PRE", 0)], hbm3) == set()
+    assert broken([(0, "ACT", 0), (401, "RD", 0)], hbm3) == {"clock edge"}
 
 
-@pytest.mark.parametrize(
-    ("rule", "log"),
-    [
-        ("open twice", ((0, "ACT", FIRST), (FAR, "ACT", FIRST))),
-        ("access to a closed bank", ((0, "RD", FIRST),)),
-        (
-            "access to a closed bank",
-            ((0, "ACT", FIRST), (FAR, "RDA", FIRST), (2 * FAR, "RD", FIRST)),
-        ),
-        ("refresh of an open bank", ((0, "ACT", FIRST), (FAR, "REFab", NEIGHBOUR))),
-        ("refresh of an open bank", ((0, "ACT", FIRST), (FAR, "REFpb", FIRST))),
-    ],
-)
-def test_rows_are_opened_used_and_closed_in_that_order(rule: str, log: Log) -> None:
-    """An automatic precharge closes, and a refresh of one bank leaves the others alone."""
-    assert rules(log) == {rule}
-    assert rules(((0, "ACT", FIRST), (FAR, "REFpb", NEIGHBOUR))) == set()
+def test_a_row_is_opened_once_and_used_and_refreshed_in_the_right_state() -> None:
+    assert broken([(0, "ACT", 0), (60, "ACT", 0)]) == {"open twice"}
+    assert broken([(0, "RD", 0)]) == {"access to a closed bank"}
+    assert broken([(0, "ACT", 0), (60, "REFpb", 0)]) == {"refresh of an open bank"}
+
+
+def test_the_scheduler_s_distances_are_those_of_the_table_for_commands_of_one_edge() -> None:
+    edges = SPEC.edges()
+    assert (edges.rcd_rd, edges.rcd_wr, edges.ras, edges.rp, edges.rc) == (13, 9, 34, 14, 51)
+    assert (edges.rd_pre, edges.wr_pre) == (5, 4 + 2 + 16)
+    assert (edges.ccd_s, edges.ccd_l, edges.ccd_r, edges.ccd_l_wr) == (3, 5, 4, 6)
+    assert (edges.rrd_s, edges.rrd_l, edges.faw) == (4, 7, 30)
+    assert (edges.rd_wr, edges.wr_rd_s, edges.wr_rd_l) == (15, 12, 14)
+    assert (edges.rfc_act, edges.rfc_pb_act, edges.rrefd_act) == (260, 80, 20)
