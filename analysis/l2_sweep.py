@@ -101,6 +101,7 @@ def _link_ns(spec: ChipSpec, share: float) -> float:
         traffic=Traffic.KV,
         resident_bytes=min(size, small.l2_bytes),
         dirty_bytes=0,
+        one_sided=True,
     )
     gpu = Gpu(spec=small, granule_bytes=_LINE_BYTES)
     chain = _reader(size, 1, buffer_bytes=_LINE_BYTES)

@@ -143,7 +143,7 @@ class Gpu:
         sweep = Sweep(
             bytes=kernel.swept_bytes(),
             law=HitLaw(partitions=self.spec.l2_partitions),
-            one_sided=kernel.n_ctas == 1,
+            one_sided=kernel.n_ctas == 1 and self.spec.l2_partitions > 1,
         )
         return Residency(self.spec.l2_bytes, kernel.segments, l2, self.l2_policy, sweep=sweep)
 

@@ -65,14 +65,14 @@ class Arrival:
 
 
 class _Group:
-    __slots__ = ("arrival", "far", "loads", "missed", "sizes")
+    __slots__ = ("arrival", "hit_ps", "loads", "missed", "sizes")
 
     def __init__(self, arrival: Arrival, loads: tuple[Load, ...]) -> None:
         self.arrival = arrival
         self.loads = loads
         self.sizes = [0] * len(loads)
         self.missed = False
-        self.far = False
+        self.hit_ps = 0
 
 
 class L2:
@@ -83,9 +83,9 @@ class L2:
     """
 
     __slots__ = (
-        "_arbitration", "_bridge_free_ps", "_called", "_far_extra_ps", "_far_rate", "_hbm_ps",
-        "_hit_ps", "_pending", "_slices", "_stores", "_written_back", "asked_bytes", "busy",
-        "drained_ps", "env", "far_bytes", "free_ps", "hbm", "missed_bytes", "probe", "rate",
+        "_arbitration", "_bridge_free_ps", "_called", "_far_ps", "_far_rate", "_hbm_ps",
+        "_hit_ps", "_near_ps", "_pending", "_slices", "_stores", "_written_back", "asked_bytes",
+        "busy", "drained_ps", "env", "far_bytes", "free_ps", "hbm", "missed_bytes", "probe", "rate",
         "residency", "stored_bytes",
     )  # fmt: skip
 
@@ -111,12 +111,11 @@ class L2:
         self.asked_bytes = [0] * n_segments
         self.missed_bytes = [0] * n_segments
         self.stored_bytes = [0] * n_segments
-        # CTAs on both sides wait for near and far lines alike: each waits the mean. One SM alone
-        # sees which side a line is on.
-        self._hit_ps, self._far_extra_ps = spec.l2_latency_ps, 0
-        near_ps, far_ps = spec.l2_near_latency_ps, spec.l2_far_latency_ps
-        if residency.one_sided and near_ps is not None and far_ps is not None:
-            self._hit_ps, self._far_extra_ps = near_ps, far_ps - near_ps
+        # What SMs on both sides have used is near or far by chance: the mean. What one SM alone has
+        # used before is on its side, or where its victims go.
+        self._hit_ps = spec.l2_latency_ps
+        self._near_ps = spec.l2_near_latency_ps or spec.l2_latency_ps
+        self._far_ps = spec.l2_far_latency_ps or spec.l2_latency_ps
         self._far_rate = spec.l2_far_bytes_per_s
         self._bridge_free_ps = 0
         self._slices = slices
@@ -217,10 +216,13 @@ class L2:
             segment = load.segment
             self.asked_bytes[segment] += size
             missed = read(load, size)
-            far = (size - missed) * self.residency.entries[segment].far // MILLION
-            if far:
-                group.far = True
-                self.far_bytes += far
+            entry = self.residency.entries[segment]
+            far = (size - missed) * entry.far // MILLION
+            self.far_bytes += far
+            hit_ps = self._hit_ps
+            if entry.alone:
+                hit_ps = self._far_ps if far else self._near_ps
+            group.hit_ps = max(group.hit_ps, hit_ps)
             if missed:
                 group.missed = True
                 self.missed_bytes[segment] += missed
@@ -255,7 +257,7 @@ class L2:
         arrival = group.arrival
         if not group.missed:
             arrival.busy, arrival.causes = self.busy, ("l2_bandwidth", "l2_latency")
-            ready = finish + self._hit_ps + (self._far_extra_ps if group.far else 0)
+            ready = finish + group.hit_ps
         elif fetched >= finish:
             arrival.busy, arrival.causes = channel, ("hbm_bandwidth", "hbm_latency")
             ready = fetched + self._hbm_ps

@@ -23,6 +23,7 @@ class Resident:
     """Bytes of one tensor in L2 between kernels; `name` is empty for tensors of past layers.
 
     `since_bytes` went through L2 since its last use, where that is more than came after it here.
+    `one_sided` bytes were last used by one SM alone.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Resident:
     resident_bytes: int
     dirty_bytes: int
     since_bytes: int = 0
+    one_sided: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,9 @@ class Sweep:
     law: HitLaw
     one_sided: bool = False
 
-    def held(self, distance_bytes: int, room_bytes: int) -> Held:
+    def held(self, distance_bytes: int, room_bytes: int, *, one_sided: bool) -> Held:
         """Return what L2 holds of data with a reuse distance."""
-        return self.law.held(distance_bytes, room_bytes, one_sided=self.one_sided)
+        return self.law.held(distance_bytes, room_bytes, one_sided=one_sided)
 
 
 EVICT_FIRST = L2Policy()
@@ -122,12 +124,12 @@ class _Entry:
     tensor), `asked` all bytes by number of sharers. `lost` ones count as resident, but will have
     left when their turn comes; of the hits, `far` millionths are on the other side. Of a tensor
     that is written anew over lost bytes, `written` bytes have been. `since` bytes have gone through
-    L2 since its last use, if not fewer than are seen here.
+    L2 since its last use, if not fewer than are seen here. `alone` tells that one SM used it last.
     """
 
     __slots__ = (
-        "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned", "resident",
-        "since", "size", "streamed", "touched", "traffic", "written",
+        "alone", "asked", "dirty", "far", "lost", "made", "name", "old", "own", "pinned",
+        "resident", "since", "size", "streamed", "touched", "traffic", "written",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +144,7 @@ class _Entry:
         self.own = own
         self.streamed = traffic is not Traffic.ACTIVATIONS
         self.pinned = False
+        self.alone = False
         self.made = False
         self.touched = 0
         self.lost = self.far = self.written = self.since = 0
@@ -213,7 +216,8 @@ class Residency:
                 if not entry.own:
                     distance += entry.resident
                 elif entry.resident:
-                    held = sweep.held(max(distance, entry.since), space)
+                    entry.alone = entry.alone and sweep.one_sided
+                    held = sweep.held(max(distance, entry.since), space, one_sided=entry.alone)
                     entry.old = entry.resident * held.total // MILLION
                     entry.lost = entry.resident - entry.old
                     entry.far = held.far * MILLION // max(1, held.total)
@@ -346,6 +350,7 @@ class Residency:
                 resident_bytes=e.resident,
                 dirty_bytes=e.dirty,
                 since_bytes=0 if e.own else e.since,
+                one_sided=self.one_sided if e.own else e.alone,
             )
             for e in (*self._others, *self.entries)
             if e.resident
@@ -356,14 +361,15 @@ def _own(segment: Segment, past: Resident | None) -> _Entry:
     resident, dirty = (past.resident_bytes, past.dirty_bytes) if past else (0, 0)
     size = segment.size_bytes
     entry = _Entry(segment.name, segment.traffic, size, resident, dirty, own=True)
-    entry.since = past.since_bytes if past else 0
+    if past:
+        entry.since, entry.alone = past.since_bytes, past.one_sided
     return entry
 
 
 def _foreign(past: Resident) -> _Entry:
     size = past.resident_bytes
     entry = _Entry(past.name, past.traffic, size, size, past.dirty_bytes, own=False)
-    entry.since = past.since_bytes
+    entry.since, entry.alone = past.since_bytes, past.one_sided
     return entry
 
 

@@ -1,6 +1,6 @@
 """`sim.hardware.l2`: arbitration by instant, hits and misses, and writes that nobody waits for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -94,11 +94,24 @@ def test_one_sm_sees_on_which_side_its_data_are() -> None:
     """50 kB of 100 fit its own half with luck, 30 surely; 80 are all on the far side."""
     for size, latency in ((30_000, HIT_PS - 50_000), (80_000, HIT_PS + 50_000)):
         data = segment("w", size)
-        chip = bench(data, state=warm(data), spec=toy_chip(**SPLIT), one_sided=True)
+        alone = tuple(replace(entry, one_sided=True) for entry in warm(data))
+        chip = bench(data, state=alone, spec=toy_chip(**SPLIT), one_sided=True)
         chip.ask("hit", (load(400),), at=0)
         # Far bytes cross the bridge at 1 B/ps, near ones leave L2 at 4.
         assert chip.run() == [("hit", (100 if size == 30_000 else 400) + latency)]
         assert chip.l2.missed_bytes == [0]
+
+
+def test_what_others_have_used_is_near_or_far_by_chance() -> None:
+    """One SM that reads what SMs on both sides wrote waits the mean, and so do two SMs."""
+    data = segment("w", 30_000)
+    both = warm(data)
+    alone = tuple(replace(entry, one_sided=True) for entry in both)
+    for state, one_sided in ((both, True), (alone, False), (both, False)):
+        chip = bench(data, state=state, spec=toy_chip(**SPLIT), one_sided=one_sided)
+        chip.ask("hit", (load(400),), at=0)
+        assert chip.run() == [("hit", 100 + HIT_PS)]
+        assert [entry.one_sided for entry in chip.l2.residency.state()] == [one_sided]
 
 
 def test_hits_on_the_far_side_cross_a_bridge_that_later_ones_wait_for() -> None:
