@@ -35,6 +35,9 @@ _DIFFERENCE: Final = 0.03
 _EVALUATIONS: Final = 12
 
 
+_AS_STATED: Final = ", as stated"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """A number of the spec: its field in ChipSpec, how it is written, and its largest value."""
@@ -116,8 +119,13 @@ class Fit:
 
 
 def with_values(chip: ChipSpec, values: dict[str, float]) -> ChipSpec:
-    """Return the chip with other parameters."""
-    changes: dict[str, int | Fraction] = {}
+    """Return the chip with other parameters.
+
+    Efficiencies of HBM are what is fitted, so no table of its memory may stand in for them.
+    """
+    changes: dict[str, int | Fraction | str] = {}
+    if any(key.startswith("hbm.") for key in values):
+        changes["hbm_type"] = f"{chip.hbm_type.removesuffix(_AS_STATED)}{_AS_STATED}"
     for key, value in values.items():
         parameter = PARAMETERS[key]
         whole = round(value)

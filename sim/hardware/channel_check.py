@@ -63,7 +63,7 @@ class Efficiencies:
 
 
 def stated_efficiencies(spec: ChipSpec) -> Efficiencies:
-    """Return what the spec states, or for short rows what other chips show."""
+    """Return what the spec states, and for short rows what other chips show."""
     return Efficiencies(
         read=spec.read_efficiency,
         copy=spec.copy_efficiency,
@@ -74,24 +74,29 @@ def stated_efficiencies(spec: ChipSpec) -> Efficiencies:
 
 @lru_cache(maxsize=64)
 def efficiencies(spec: ChipSpec) -> Efficiencies:
-    """Return the efficiencies that the device uses: the table's where it explains the spec's.
+    """Return the efficiencies that the device uses: the table's where it explains the spec's."""
+    taken = from_table(spec)
+    read = taken.get("read", spec.read_efficiency)
+    tile = taken.get("tile", spec.tile_efficiency)
+    copy = taken.get("copy", spec.copy_efficiency)
+    return Efficiencies(read=read, copy=copy, tile=tile, short=tile * SHORT_OF_TILE)
+
+
+def from_table(spec: ChipSpec) -> dict[str, Fraction]:
+    """Return what of read, copy and tile is taken from the table.
 
     If not even long reads are explained, something outside the channels limits them, and the table
-    is right about the rest by chance: then all stay stated. So do read and copy where mixing table
-    and spec would make a copy better than a read.
+    is right about the rest by chance: then nothing is taken. Nor are read and copy where mixing
+    table and spec would make a copy better than a read. The table's short rows explain no chip
+    (docs/decisions/0027-channel-tables.md) and are only shown.
     """
-    stated = stated_efficiencies(spec)
-    found = {check.what: _exact(check.table) for check in channel_checks(spec) if check.explained}
+    checks = (check for check in channel_checks(spec) if check.what != "short")
+    found = {check.what: _exact(check.table) for check in checks if check.explained}
     if "read" not in found:
-        return stated
-    if found.get("copy", stated.copy) > found["read"]:
-        found = {what: value for what, value in found.items() if what not in ("read", "copy")}
-    return Efficiencies(
-        read=found.get("read", stated.read),
-        copy=found.get("copy", stated.copy),
-        tile=found.get("tile", stated.tile),
-        short=found.get("short", stated.short),
-    )
+        return {}
+    if found.get("copy", spec.copy_efficiency) > found["read"]:
+        return {what: value for what, value in found.items() if what == "tile"}
+    return found
 
 
 def _exact(share: float) -> Fraction:

@@ -112,7 +112,6 @@ class ChipSpec:
             "generation",
             "aliases",
             "notes",
-            "hbm_type",
             "provenance",
             "link",
         }

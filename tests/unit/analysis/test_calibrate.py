@@ -19,6 +19,7 @@ from analysis.calibrate import (
 from analysis.validate.predict import Plan, simulate
 from analysis.validate.tables import TABLES
 from sim.errors import InputError
+from sim.hardware.channel_check import efficiencies
 from sim.hardware.spec import ChipSpec, find_chip, load_chip, parse_chip
 from sim.resources import chip_dirs
 
@@ -45,6 +46,16 @@ def samples_of(hidden: ChipSpec) -> list[Sample]:
             )
         )
     return found
+
+
+def test_a_fitted_efficiency_is_the_one_that_is_used() -> None:
+    """The table explains the H100's .89 by .879; a fit must see what it tries, also within 4 %."""
+    chip = load_chip("h100-sxm", chip_dirs())
+    for tile in (0.85, 0.88, 0.91):
+        tried = with_values(chip, {"hbm.tile_efficiency": tile})
+        assert float(efficiencies(tried).tile) == tile
+        assert with_values(tried, {"hbm.tile_efficiency": tile}) == tried
+    assert efficiencies(with_values(chip, {"l2.bandwidth": 9e12})) == efficiencies(chip)
 
 
 def test_a_hidden_parameter_is_recovered(chip: ChipSpec) -> None:
