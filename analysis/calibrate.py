@@ -301,19 +301,19 @@ def main(  # noqa: PLR0913, PLR0917 - one argument per option
         text = PARAMETERS[key].text
         click.echo(f"{key}: {text(before)} -> {text(value)}")
     if write:
-        path = find_chip(chip, chip_dirs())
         tests = "".join(f", {test}" for test in where)
         origin = ", ".join(sorted({sample.row["source"] for sample in samples}))
-        today = datetime.now(tz=UTC).date().isoformat()
-        note = (
-            f"analysis.calibrate {today}: {len(samples)} rows of {', '.join(ops)}{tests} ({origin})"
-        )
-        draft = path.with_suffix(".tmp")
-        draft.write_text(
-            rewritten(path.read_text(encoding="utf-8"), values, f"{note}; held out {mean:.1%}"),
-            encoding="utf-8",
-        )
-        draft.replace(path)
+        what = f"{len(samples)} rows of {', '.join(ops)}{tests} ({origin})"
+        _write(chip, values, f"{what}; held out {mean:.1%}")
+
+
+def _write(chip: str, values: dict[str, float], note: str) -> None:
+    """Put the numbers into the chip's spec, with a note of what they were fitted to."""
+    path = find_chip(chip, chip_dirs())
+    source = f"analysis.calibrate {datetime.now(tz=UTC).date().isoformat()}: {note}"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(rewritten(path.read_text(encoding="utf-8"), values, source), encoding="utf-8")
+    draft.replace(path)
 
 
 def _check(names: Sequence[str], known: Sequence[str], option: str) -> None:

@@ -39,8 +39,8 @@ from sim.toml_source import TomlSource, parse_toml, read_toml
 class ChipSpec:
     """One chip, in base units; every time in ps, every rate per second for the whole chip.
 
-        `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per
-    SM. `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
+    `l2_port_bytes_per_clock`, `shared_memory_bytes`, `max_ctas` and `sfu_ops_per_clock` are per SM.
+    `tensor_flop_per_s` holds the dense peak by compute format; formats without a sustained
     fraction of their own use `sustained_fraction`. An L2 of two partitions is `l2_near_latency_ps`
     or `l2_far_latency_ps` away, `l2_latency_ps` in the mean; hits on the far side come at
     `l2_far_bytes_per_s`. `graph_replay_ps` is the least time between two

@@ -84,7 +84,6 @@ def build_grouped(
     their mean fill, as they differ in a few rows of activations only.
     """
     tile_n, tile_m = tile
-    expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
     k_bytes = min(fixed.k_bytes, _STAGE_ROW_BYTES) if fixed else _STAGE_ROW_BYTES
     places = target.sm_count * pipeline.ctas_per_sm
     kinds = []
@@ -98,25 +97,31 @@ def build_grouped(
             phase = _phase(op, target, (tile_n, tile_m, k_bytes), n_length, load, sharers)
             phase = replace(phase, tensor_flop=int(phase.tensor_flop * kernels.slowdown))
             kinds.append(CtaKind(count=count, phases=(phase,), buffer_bytes=buffer))
-    experts = Segment(
-        name=op.experts.name,
-        size_bytes=sum(tokens > 0 for tokens in op.tokens_per_expert) * expert_bytes,
-        traffic=op.experts.traffic,
-        tiled=True,
-        short=k_bytes < _STAGE_ROW_BYTES or kernels.short_rows,
-        layout=active_experts(op),
-        row_bytes=op.weight_format.bytes_of(op.k),
-    )
+    short = k_bytes < _STAGE_ROW_BYTES or kernels.short_rows
     return Kernel(
         name=f"grouped_{tile_n}x{tile_m}x{pipeline.ctas_per_sm}",
         operator=op.name,
         part=op.part,
         kinds=tuple(kinds),
-        segments=(experts, segment_of(op.a), segment_of(op.out)),
+        segments=(_experts(op, short=short), segment_of(op.a), segment_of(op.out)),
         ctas_per_sm=pipeline.ctas_per_sm,
         flop=operator_flop(op),
         setup_round_trips=kernels.setup_trips
         + int(len(op.tokens_per_expert) * kernels.expert_trips),
+    )
+
+
+def _experts(op: GroupedGemm, *, short: bool) -> Segment:
+    """Return the matrices of the experts that got tokens."""
+    expert_bytes = op.experts.size_bytes // len(op.tokens_per_expert)
+    return Segment(
+        name=op.experts.name,
+        size_bytes=sum(tokens > 0 for tokens in op.tokens_per_expert) * expert_bytes,
+        traffic=op.experts.traffic,
+        tiled=True,
+        short=short,
+        layout=active_experts(op),
+        row_bytes=op.weight_format.bytes_of(op.k),
     )
 
 

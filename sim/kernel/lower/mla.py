@@ -193,8 +193,29 @@ def _split(op: MlaAttention, target: Target, grid: _Grid) -> tuple[Kernel, ...]:
     out = segment_of(op.out)
     if grid.split > 1:
         out = _partials(queries * (op.kv_lora + 1) * 4 * grid.split)
+    phase = _split_phase(op, target, grid, out)
+    kind = CtaKind(
+        count=grid.count,
+        phases=(phase,) * grid.sequences,
+        buffer_bytes=target.shared_memory_bytes * 5 // 8,
+    )
+    main = Kernel(
+        name=f"{grid.name}_split{grid.split}",
+        operator=op.name,
+        part=op.part,
+        kinds=(kind,),
+        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
+        ctas_per_sm=1,
+        flop=operator_flop(op),
+        setup_round_trips=_SETUP_ROUND_TRIPS,
+    )
+    return (main,) if grid.split == 1 else (main, _combine(op, out, grid.split))
+
+
+def _split_phase(op: MlaAttention, target: Target, grid: _Grid, out: Segment) -> Phase:
+    """Return what a CTA of a split kernel does for one sequence."""
     pieces = grid.count * grid.sequences // grid.head_blocks
-    phase = Phase(
+    return Phase(
         round_trips=grid.round_trips,
         steps=grid.steps,
         loads=(
@@ -220,22 +241,6 @@ def _split(op: MlaAttention, target: Target, grid: _Grid) -> tuple[Kernel, ...]:
             ),
         ),
     )
-    kind = CtaKind(
-        count=grid.count,
-        phases=(phase,) * grid.sequences,
-        buffer_bytes=target.shared_memory_bytes * 5 // 8,
-    )
-    main = Kernel(
-        name=f"{grid.name}_split{grid.split}",
-        operator=op.name,
-        part=op.part,
-        kinds=(kind,),
-        segments=(segment_of(op.kv, op.kv_read_bytes), segment_of(op.q), out),
-        ctas_per_sm=1,
-        flop=operator_flop(op),
-        setup_round_trips=_SETUP_ROUND_TRIPS,
-    )
-    return (main,) if grid.split == 1 else (main, _combine(op, out, grid.split))
 
 
 def _vector(op: MlaAttention, target: Target) -> tuple[Kernel, ...]:

@@ -5,6 +5,7 @@ from functools import cache
 from sim.hardware.spec import load_chip
 from sim.kernel.engine import AttentionVariant, Engine, LaunchMode
 from sim.kernel.formats import BF16, KV_FORMATS
+from sim.model.emitter import StepShape
 from sim.model.importer import load_model
 from sim.resources import chip_dirs, model_dirs
 from sim.scenario.scenario import (
@@ -24,6 +25,17 @@ ENGINE = Engine(
     merge_projections=True,
     host_time_ps=7_000_000,
     kv_block_tokens=16,
+)
+
+
+# One token of one sequence.
+SHAPE = StepShape(
+    batch=1,
+    q_len=1,
+    context=1,
+    weight_format=BF16,
+    kv_format=KV_FORMATS["bf16"],
+    merge_projections=True,
 )
 
 

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from sim.hardware.gpu import Gpu
 from sim.hardware.l2_law import MILLION, HitLaw
 from sim.hardware.residency import L2Policy, Resident
-from sim.kernel.formats import BF16, KV_FORMATS
 from sim.kernel.operators import Traffic
-from sim.model.emitter import StepShape
 from sim.model.step import Block, StepGraph
 from sim.run.device import Device
 from sim.run.memo import Memo
@@ -19,17 +17,9 @@ from sim.run.steady import Rhythm, rhythm_of
 from sim.run.step import run_step
 from tests.unit.hardware.chips import toy_chip
 from tests.unit.kernel.samples import gemm
-from tests.unit.run.scenarios import ENGINE
+from tests.unit.run.scenarios import ENGINE, SHAPE
 
 WEIGHT_BYTES = 2 * 1000 * 2000
-SHAPE = StepShape(
-    batch=1,
-    q_len=1,
-    context=1,
-    weight_format=BF16,
-    kv_format=KV_FORMATS["bf16"],
-    merge_projections=True,
-)
 LAYER = (gemm(1, 1000, 2000),)
 
 

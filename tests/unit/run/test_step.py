@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from sim.hardware.gpu import Gpu, KernelRun
 from sim.hardware.residency import EMPTY_L2, L2State, forget
 from sim.kernel.engine import LaunchMode
-from sim.kernel.formats import BF16, KV_FORMATS
 from sim.kernel.kernel import Kernel
 from sim.kernel.operators import Operator, Tensor, Traffic
 from sim.measure.causes import CAUSES
-from sim.model.emitter import StepShape
 from sim.model.step import Block, StepGraph
 from sim.run.device import Device
 from sim.run.memo import Memo
@@ -31,18 +29,10 @@ from sim.run.step import (
 )
 from tests.unit.hardware.chips import toy_chip
 from tests.unit.kernel.samples import elementwise, gemm
-from tests.unit.run.scenarios import ENGINE
+from tests.unit.run.scenarios import ENGINE, SHAPE
 
 # Weights of one layer fit into L2, those of two do not.
 CHIP = toy_chip(l2_bytes=5_000_000, sm_count=8, shared_memory_bytes=164 * 1024)
-SHAPE = StepShape(
-    batch=1,
-    q_len=1,
-    context=1,
-    weight_format=BF16,
-    kv_format=KV_FORMATS["bf16"],
-    merge_projections=True,
-)
 NORM = elementwise("norm", {"x": 4000}, {"a": 4000}, flop=2000)
 PRODUCT = gemm(1, 1000, 2000)
 # The residual stream `x` lives from layer to layer; `a` and `out` are made anew in each.
