@@ -19,6 +19,7 @@ from typing import Final
 
 import click
 
+from analysis.command import run
 from analysis.validate.case import Case, Row, UnpredictableError
 from analysis.validate.predict import Plan, Prediction, simulate
 from analysis.validate.score import references, score
@@ -328,4 +329,4 @@ def _check(names: Sequence[str], known: Sequence[str], option: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

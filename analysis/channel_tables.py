@@ -16,6 +16,7 @@ from typing import Final
 import click
 import numpy as np
 
+from analysis.command import run
 from sim.hardware.channel_check import channel_checks, efficiencies, from_table
 from sim.hardware.dram.channel import simulate
 from sim.hardware.dram.devices import nearest_device
@@ -135,4 +136,4 @@ def main(out: Path, jobs: int, check: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

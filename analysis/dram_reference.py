@@ -20,6 +20,7 @@ from typing import Final
 
 import click
 
+from analysis.command import run
 from analysis.reference_draws import reference_stream
 from sim.errors import InputError, Problem
 from sim.hardware.dram.address import MAPS, DramMap
@@ -208,6 +209,22 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def check_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Raise InputError with every row that asks for what is not known, or has no number."""
+    problems = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            run_of(row)
+            float(row["bandwidth_fraction"]), float(row["mean_latency_ns"])
+        except KeyError as error:
+            unknown = Problem(file=str(path), line=number, message=f"knows no map {error}")
+            problems.append(unknown)
+        except ValueError as error:
+            problems.append(Problem(file=str(path), line=number, message=str(error)))
+    if problems:
+        raise InputError(problems)
+
+
 def write_rows(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write the rows with the new columns behind theirs."""
     names = [*predictions[0].row, *NEW_COLUMNS] if predictions else list(NEW_COLUMNS)
@@ -226,6 +243,7 @@ def write_rows(path: Path, predictions: Sequence[Prediction]) -> None:
 def main(curves: Path, out: Path, seed: int) -> None:
     """Run every row of CURVES again, write them with predictions, print the errors."""
     rows = read_rows(curves)
+    check_rows(curves, rows)
     if rows:
         predict(rows[0], seed=seed)  # compiles, so that no row is charged for it
     predictions = [predict(row, seed=seed) for row in rows]
@@ -235,4 +253,4 @@ def main(curves: Path, out: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

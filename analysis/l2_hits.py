@@ -20,6 +20,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from analysis.command import run
+
 COLUMNS: Final = ("ratio", "one", "near", "far")
 WAYS: Final = 16
 # How far the lines of a set are from their mean, as a share: as wide as the edge of the L40, whose
@@ -132,4 +134,4 @@ def main(out: Path, check: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

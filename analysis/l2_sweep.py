@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from analysis.command import run
 from sim.hardware.gpu import Gpu
 from sim.hardware.l2_law import MILLION, HitLaw
 from sim.hardware.residency import EMPTY_L2, Resident
@@ -163,4 +164,4 @@ def main(chips: tuple[str, ...], out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

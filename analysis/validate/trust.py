@@ -10,6 +10,7 @@ from typing import Final
 import click
 import jinja2
 
+from analysis.command import run
 from analysis.figures.canvas import pixels, png_bytes, styled
 from analysis.figures.validation import Dot, validation_figure
 from analysis.validate.predict import Predictor
@@ -224,4 +225,4 @@ def _percent(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
